@@ -1,0 +1,178 @@
+"""`AgentRuntime`: all that the supervisor knows of an agent.
+
+An agent runtime is a description, not a process: it says how the agent's state is laid out, how to configure and
+launch it, how to ask after its health, and how to hold it still. The supervisor owns the process, the snapshots and
+the network. Nothing here imports the supervisor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """What a runtime is made from.
+
+    Args:
+        home: the agent's HOME, the same path in every life; everything below it that no skip rule names is state.
+        scratch: a directory outside the state, for caches and temporary files; it dies with the VM.
+        port: the loopback port that the agent is to listen on.
+        token: the secret that the agent's own clients present, or None where the agent is open on loopback.
+        variables: the recognised environment variables of the operator (provider keys, channel tokens and so on).
+        program: the agent's program where the operator named one.
+        public_origins: origins (`https://host`) under which people reach the agent through the front door.
+    """
+
+    home: Path
+    scratch: Path
+    port: int
+    token: str | None = field(default=None, repr=False)
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    program: Path | None = None
+    public_origins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedTree:
+    """Where a foreign bucket layout keeps a part of the state: keys below `prefix` belong below `target` (relative to
+    HOME). Of several entries with the same target the first one that exists in the bucket is taken."""
+
+    prefix: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class StateLayout:
+    """What of HOME is state, and in which order it is wanted back.
+
+    Args:
+        skip: gitignore-style patterns relative to HOME: what can be rebuilt (caches, locks, sockets, logs).
+        first: gitignore-style patterns relative to HOME: what is restored before the rest (config, databases).
+        imports: foreign bucket layouts that can be moved in.
+    """
+
+    skip: tuple[str, ...] = ()
+    first: tuple[str, ...] = ()
+    imports: tuple[ImportedTree, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchSpec:
+    """A program to run: absolute argv[0], the whole environment (nothing is inherited), and where to run it."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One answer of a probe: healthy or not, and why not, in one line."""
+
+    ok: bool
+    detail: str = ""
+
+
+class ExitVerdict(Enum):
+    """What an exit that nobody asked for means."""
+
+    RESTART = "restart"
+    """The agent wants to be started again (a config change, an update): no failure, no backoff."""
+    FAILURE = "failure"
+    """A crash: restart with backoff, counted."""
+    REPAIR = "repair"
+    """The agent cannot start on this configuration: run its own repair once, then start again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigureReport:
+    """What configuring changed: the names of the owned settings that were written, never their values."""
+
+    changed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class RuntimeFault(Exception):
+    """A runtime could not do its work (program missing, config unreadable, no answer); `hint` says what to do."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class AgentRuntime(Protocol):
+    """One kind of agent. Methods that are not `async` may block on the local disk and are called in a thread."""
+
+    @property
+    def name(self) -> str:
+        """The agent's name as in `MOLTINIT_AGENT`."""
+        ...
+
+    @property
+    def layout(self) -> StateLayout:
+        """What to snapshot and restore."""
+        ...
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port on loopback where the agent answers HTTP and WebSocket."""
+        ...
+
+    def version(self) -> str:
+        """The agent program's version, read without starting it. Raises `RuntimeFault` where there is no program."""
+        ...
+
+    def warm_files(self) -> tuple[Path, ...]:
+        """Program files and directories worth reading into the page cache while the network works."""
+        ...
+
+    def sanitise(self) -> tuple[str, ...]:
+        """Remove from a restored state what binds it to its last life (leases, locks, process ids); returns what was
+        removed, for the log. Called after a restore and before a launch, never beside a running agent."""
+        ...
+
+    def configure(self) -> ConfigureReport:
+        """Merge the operator's settings into the agent's config: three-way, owned keys only. Raises `RuntimeFault`;
+        a config that is not valid is never written over one that is."""
+        ...
+
+    def launch(self) -> LaunchSpec:
+        """How to start the agent in the foreground."""
+        ...
+
+    def repair(self) -> LaunchSpec | None:
+        """The agent's own repair command, run to its end while the agent is down; None where there is none."""
+        ...
+
+    def verdict(self, exit_code: int) -> ExitVerdict:
+        """What an exit that nobody asked for means; negative codes are signals, as in `subprocess`."""
+        ...
+
+    async def started(self) -> Probe:
+        """The startup probe: has the agent finished starting?"""
+        ...
+
+    async def live(self) -> Probe:
+        """The liveness probe: does the agent still answer? It depends on nothing outside the VM."""
+        ...
+
+    def quiesce(self, seconds: float) -> AbstractAsyncContextManager[bool]:
+        """Hold the agent still for a snapshot, for at most `seconds`. Yields True while it is still, False where it
+        is busy or cannot; leaving the context lets it go on. Never raises for an agent that does not answer."""
+        ...
+
+    async def drain(self, seconds: float) -> None:
+        """Before SIGTERM: take no new work, end or abort what runs, within `seconds`. Never raises; the supervisor
+        stops the process afterwards in any case."""
+        ...
+
+    async def close(self) -> None:
+        """Give back connections."""
+        ...

@@ -1,0 +1,456 @@
+"""From the tree on disk to a tree of entries: what changed is read, what did not is taken from the last time.
+
+A capture runs in one worker thread. Order matters: databases first, back to back, so that they agree with each other
+as nearly as a running agent allows; then the names once more, then the files, so that a file that a database refers
+to is never missed.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from supervisor.snapshot.descend import Root
+from supervisor.snapshot.format import (
+    FLAG_DATABASE,
+    FLAG_TORN,
+    KIND_DIRECTORY,
+    KIND_FILE,
+    KIND_HARDLINK,
+    KIND_SYMLINK,
+)
+from supervisor.snapshot.pack import CHUNK_BYTES, WHOLE_BYTES, PackBuilder, Slot, resolve
+from supervisor.snapshot.rules import Classes, SkipRules
+from supervisor.snapshot.scan import Found, Scan, Signature, scan
+from supervisor.snapshot.sqlite import MAGIC, SIDE_FILES, copy_database, integrity, owner_of_side_file
+from supervisor.snapshot.tree import Blob, Entry, Tree
+
+READ_ATTEMPTS = 3
+"""How often a file that changes while it is read is read again before it is stored as torn."""
+
+SETTLE_NS = 20_000_000
+"""A file changed this shortly before the walk may change again within the same tick of the file system's clock, and
+look the same: it is read again next time. Ticks are up to 10 ms long on kernels before 6.13."""
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the last capture learnt of a name. A database is told by the signatures of its log, too."""
+
+    signatures: tuple[Signature | None, ...]
+    entry: Entry
+    settled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A tree whose content is in the emitted packs, or was in the bucket before."""
+
+    tree: Tree
+    known: Mapping[str, Known]
+    read_bytes: int
+    stored_bytes: int
+    seconds: float
+    damaged_databases: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Draft:
+    """An entry whose content is in packs that are not closed yet."""
+
+    found: Found
+    kind: str
+    places: list[Blob | Slot] = field(default_factory=list)
+    link: str = ""
+    flags: str = ""
+    signatures: tuple[Signature | None, ...] = ()
+    settled: bool = True
+
+
+class Capture:
+    """Reads one root again and again; what it knows of it (`known`) is handed from one capture to the next."""
+
+    def __init__(self, root: Path, *, rules: SkipRules, classes: Classes, scratch: Path) -> None:
+        self._root = root
+        self._rules = rules
+        self._classes = classes
+        self._scratch = scratch
+
+    def changed(self, known: Mapping[str, Known]) -> bool:
+        """Does a walk find anything that a capture would have to read or drop? It errs on the side of yes."""
+        walked = scan(self._root, self._rules)
+        names = {path: found for path, found in walked.found.items() if not _is_side_file(path, walked.found, known)}
+        if names.keys() != known.keys():
+            return True
+        return any(
+            not (before := known[path]).settled or not _unchanged(before, _signatures(found, walked.found, before))
+            for path, found in names.items()
+        )
+
+    def run(
+        self,
+        known: Mapping[str, Known],
+        builder: PackBuilder,
+        *,
+        check_databases: bool,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Captured:
+        """Capture the tree. `progress(files read, files to read)` is called now and then, from this thread.
+
+        Raises `OSError` where the root cannot be walked, and whatever emitting a pack raises.
+        """
+        started = time.monotonic()
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        os.chmod(self._scratch, 0o700)
+        with Root(self._root) as root:
+            run = _Run(root, self, known, builder, check_databases, progress)
+            try:
+                run.collect(self._scan)
+            finally:
+                run.remove_copies()
+        return run.result(time.monotonic() - started)
+
+    def _scan(self) -> Scan:
+        return scan(self._root, self._rules)
+
+    @property
+    def classes(self) -> Classes:
+        """The restore classes, by which contents are ordered."""
+        return self._classes
+
+    @property
+    def scratch(self) -> Path:
+        """Where database copies are made."""
+        return self._scratch
+
+
+class _Run:
+    """One capture's working state."""
+
+    def __init__(
+        self,
+        root: Root,
+        capture: Capture,
+        known: Mapping[str, Known],
+        builder: PackBuilder,
+        check_databases: bool,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        self._root = root
+        self._classes = capture.classes
+        self._scratch = capture.scratch
+        self._known = known
+        self._builder = builder
+        self._check = check_databases
+        self._progress = progress
+        self._copies: dict[str, tuple[Path, tuple[Signature | None, ...]]] = {}
+        self._drafts: dict[str, _Draft] = {}
+        self._kept: dict[str, Known] = {}
+        self._skipped: Counter[str] = Counter()
+        self._damaged: list[str] = []
+        self._raw_databases: set[str] = set()
+
+    def collect(self, walk: Callable[[], Scan]) -> None:
+        walked_at = time.time_ns()
+        walked = walk()
+        if self._copy_databases(walked):
+            walked_at = time.time_ns()
+            walked = walk()
+        self._skipped.update(walked.skipped)
+        self._carry_over(walked.unreadable)
+        self._take_names(walked)
+        self._read_files(walked, walked_at)
+        self._builder.finish()
+
+    # -- databases
+
+    def _copy_databases(self, walked: Scan) -> bool:
+        """Copy the changed ones among those that can be told without opening every file; the rest is found by its
+        first bytes while files are read."""
+        candidates = [
+            found
+            for path, found in walked.found.items()
+            if found.is_file
+            and (
+                (path in self._known and FLAG_DATABASE in self._known[path].entry.flags)
+                or any(path + suffix in walked.found for suffix in SIDE_FILES)
+                or path.endswith((".sqlite", ".sqlite3", ".db"))
+            )
+        ]
+        for found in candidates:
+            before = self._known.get(found.path)
+            signatures = _signatures(found, walked.found, None)
+            if before is not None and before.settled and _unchanged(before, signatures):
+                continue
+            if self._has_magic(found.path):
+                self._copy_database(found.path, signatures)
+        return bool(self._copies)
+
+    def _has_magic(self, path: str) -> bool:
+        try:
+            fd = self._open(path)
+        except OSError:
+            return False
+        try:
+            return os.read(fd, len(MAGIC)) == MAGIC
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+
+    def _copy_database(self, path: str, signatures: tuple[Signature | None, ...]) -> None:
+        copy = self._scratch / f"database-{len(self._copies)}"
+        try:
+            directory, name = self._root.parent(path)
+            copy_database(Path(f"/proc/self/fd/{directory}/{name}"), copy)
+        except sqlite3.OperationalError:
+            # Busy or momentarily unreadable: the last good copy stands, and the next capture tries again.
+            copy.unlink(missing_ok=True)
+            self._skipped["database-busy"] += 1
+            self._keep_old(path)
+        except (sqlite3.Error, OSError):
+            copy.unlink(missing_ok=True)
+            self._damaged.append(path)
+            self._raw_databases.add(path)
+        else:
+            if self._check and integrity(copy, quick=True) is not None:
+                self._damaged.append(path)
+            self._copies[path] = (copy, signatures)
+
+    def remove_copies(self) -> None:
+        for copy, _ in self._copies.values():
+            copy.unlink(missing_ok=True)
+
+    # -- names
+
+    def _carry_over(self, unreadable: tuple[str, ...]) -> None:
+        for directory in unreadable:
+            for path, known in self._known.items():
+                if path == directory or path.startswith(directory + "/"):
+                    self._kept[path] = Known((), known.entry, settled=False)
+
+    def _keep_old(self, path: str) -> None:
+        if (before := self._known.get(path)) is not None:
+            self._kept[path] = Known((), before.entry, settled=False)
+
+    def _take_names(self, walked: Scan) -> None:
+        """Everything that needs no reading: directories, links, and files that did not change."""
+        first_of: dict[tuple[int, int], str] = {}
+        for path, found in walked.found.items():
+            if path in self._kept or self._is_side_file(path, walked):
+                continue
+            if found.is_directory:
+                self._drafts[path] = _Draft(found, KIND_DIRECTORY, signatures=(found.signature,))
+            elif found.is_symlink:
+                self._take_symlink(found)
+            elif found.is_file:
+                if found.links > 1:
+                    identity = (found.signature.device, found.signature.inode)
+                    first = first_of.setdefault(identity, path)
+                    if first != path:
+                        self._drafts[path] = _Draft(
+                            found, KIND_HARDLINK, link=first, signatures=(found.signature,)
+                        )
+                        continue
+                self._take_if_unchanged(found, walked)
+
+    def _is_side_file(self, path: str, walked: Scan) -> bool:
+        owner = owner_of_side_file(path)
+        if owner is None or owner in self._raw_databases:
+            return False
+        return owner in self._copies or _is_side_file(path, walked.found, self._known)
+
+    def _take_symlink(self, found: Found) -> None:
+        try:
+            directory, name = self._root.parent(found.path)
+            target = os.readlink(name, dir_fd=directory)
+        except OSError:
+            self._skipped["vanished"] += 1
+            return
+        self._drafts[found.path] = _Draft(found, KIND_SYMLINK, link=target, signatures=(found.signature,))
+
+    def _take_if_unchanged(self, found: Found, walked: Scan) -> None:
+        before = self._known.get(found.path)
+        if before is None or found.path in self._copies or before.entry.kind != KIND_FILE:
+            return
+        if before.settled and _unchanged(before, _signatures(found, walked.found, before)):
+            self._kept[found.path] = before
+
+    # -- contents
+
+    def _read_files(self, walked: Scan, walked_at: int) -> None:
+        todo = [
+            found
+            for path, found in walked.found.items()
+            if found.is_file
+            and path not in self._kept
+            and path not in self._drafts
+            and not self._is_side_file(path, walked)
+        ]
+        todo.sort(key=lambda found: (self._classes.of(found.path), found.path))
+        for number, found in enumerate(todo):
+            if number % 256 == 0:
+                self._progress(number, len(todo))
+            self._read_file(found, walked, walked_at)
+        self._progress(len(todo), len(todo))
+
+    def _read_file(self, found: Found, walked: Scan, walked_at: int) -> None:
+        path = found.path
+        if path not in self._copies and path not in self._raw_databases and self._has_database_magic(found):
+            self._copy_database(path, _signatures(found, walked.found, None))
+            if path in self._kept:
+                return
+        if path in self._copies:
+            self._read_copy(found)
+            return
+        try:
+            draft = self._read_plain(found)
+        except (FileNotFoundError, NotADirectoryError):
+            self._skipped["vanished"] += 1
+        except OSError:
+            # Not readable (EACCES, EIO, a link in the way): what was known of it stands.
+            self._skipped["unreadable"] += 1
+            self._keep_old(path)
+        else:
+            draft.settled = (
+                FLAG_TORN not in draft.flags
+                and draft.signatures[0] is not None
+                and walked_at - draft.signatures[0].ctime_ns > SETTLE_NS
+            )
+            self._drafts[path] = draft
+
+    def _has_database_magic(self, found: Found) -> bool:
+        return found.signature.size >= 512 and self._has_magic(found.path)
+
+    def _read_copy(self, found: Found) -> None:
+        copy, signatures = self._copies[found.path]
+        draft = _Draft(found, KIND_FILE, flags=FLAG_DATABASE, signatures=signatures)
+        with open(copy, "rb", buffering=0) as file:
+            draft.places = list(self._store(file.fileno(), os.fstat(file.fileno()).st_size))
+        newest = max(signature.ctime_ns for signature in signatures if signature is not None)
+        draft.settled = time.time_ns() - newest > SETTLE_NS
+        copy.unlink()
+        self._drafts[found.path] = draft
+
+    def _read_plain(self, found: Found) -> _Draft:
+        fd = self._open(found.path)
+        try:
+            for _ in range(READ_ATTEMPTS):
+                before = os.fstat(fd)
+                if not stat.S_ISREG(before.st_mode):
+                    raise FileNotFoundError(found.path)
+                places = list(self._store(fd, before.st_size))
+                after = os.fstat(fd)
+                if _same_content(before, after):
+                    return _Draft(found, KIND_FILE, places, signatures=(Signature.of(before),))
+            return _Draft(found, KIND_FILE, places, flags=FLAG_TORN, signatures=(Signature.of(before),))
+        finally:
+            os.close(fd)
+
+    def _open(self, path: str) -> int:
+        directory, name = self._root.parent(path)
+        return os.open(name, _READ, dir_fd=directory)
+
+    def _store(self, fd: int, size: int) -> Iterator[Blob | Slot]:
+        piece = size if size <= WHOLE_BYTES else CHUNK_BYTES
+        offset = 0
+        while offset < size:
+            data = os.pread(fd, min(piece, size - offset), offset)
+            if not data:
+                return  # it was cut while it was read: the signature after tells
+            offset += len(data)
+            yield self._builder.add(data)
+
+    # -- result
+
+    def result(self, seconds: float) -> Captured:
+        known = dict(self._kept)
+        for path, draft in self._drafts.items():
+            known[path] = Known(draft.signatures, self._entry(path, draft), draft.settled)
+        self._drop_strays(known)
+        known = dict(sorted(known.items()))
+        entries = {path: item.entry for path, item in known.items()}
+        return Captured(
+            Tree(entries, dict(self._skipped)),
+            known,
+            self._builder.raw_bytes,
+            self._builder.stored_bytes,
+            seconds,
+            tuple(self._damaged),
+        )
+
+    def _entry(self, path: str, draft: _Draft) -> Entry:
+        blobs: tuple[Blob, ...] = tuple(resolve(place) for place in draft.places)
+        signature = draft.signatures[0] or draft.found.signature
+        entry = Entry(
+            path,
+            draft.kind,
+            stat.S_IMODE(signature.mode),
+            signature.mtime_ns,
+            blobs,
+            draft.link,
+            draft.flags,
+        )
+        before = self._known.get(path)
+        if before is not None and (before.entry == entry or _same_database(before.entry, entry)):
+            return before.entry
+        return entry
+
+    @staticmethod
+    def _drop_strays(known: dict[str, Known]) -> None:
+        """A name whose directory, or whose hard link's content, vanished during the capture goes with it."""
+        for path in sorted(known):
+            entry = known[path].entry
+            parent = path.rpartition("/")[0]
+            lost_parent = bool(parent) and (parent not in known or known[parent].entry.kind != KIND_DIRECTORY)
+            lost_content = entry.kind == KIND_HARDLINK and (
+                entry.link not in known or known[entry.link].entry.kind != KIND_FILE
+            )
+            if lost_parent or lost_content:
+                del known[path]
+
+
+def _signatures(found: Found, names: Mapping[str, Found], before: Known | None) -> tuple[Signature | None, ...]:
+    """A name's signature; for a database together with those of its log and journal (the shared-memory file is not
+    content). Without `before`, side files that exist are taken for a database's."""
+    plain = before is not None and FLAG_DATABASE not in before.entry.flags
+    if plain:
+        return (found.signature,)
+    sides = (names.get(found.path + "-wal"), names.get(found.path + "-journal"))
+    if before is None and not any(sides):
+        return (found.signature, None, None)
+    return (found.signature, *(side.signature if side else None for side in sides))
+
+
+def _unchanged(before: Known, signatures: tuple[Signature | None, ...]) -> bool:
+    return before.signatures == signatures
+
+
+def _is_side_file(path: str, names: Mapping[str, Found], known: Mapping[str, Known]) -> bool:
+    owner = owner_of_side_file(path)
+    return (
+        owner is not None and owner in names and owner in known and FLAG_DATABASE in known[owner].entry.flags
+    )
+
+
+def _same_content(before: os.stat_result, after: os.stat_result) -> bool:
+    return (before.st_size, before.st_mtime_ns, before.st_ctime_ns) == (
+        after.st_size,
+        after.st_mtime_ns,
+        after.st_ctime_ns,
+    )
+
+
+def _same_database(before: Entry, now: Entry) -> bool:
+    """A database whose pages are the same is the same, though folding the log into it touches the file."""
+    return (
+        FLAG_DATABASE in now.flags and (before.mode, before.flags) == (now.mode, now.flags) and before.blobs == now.blobs
+    )

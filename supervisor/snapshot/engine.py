@@ -1,0 +1,316 @@
+"""The engine as the life cycle uses it: claim, bring back, keep saving, let go."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from supervisor.clock import Clock
+from supervisor.errors import RepositoryError, UsageError
+from supervisor.snapshot.capture import Capture
+from supervisor.snapshot.format import Head, SnapshotRecord, replace_head, replace_record
+from supervisor.snapshot.importer import Imported, Source, import_foreign
+from supervisor.snapshot.local import LocalDisk, Marker
+from supervisor.snapshot.repository import Claim, Identity, LoadedTree, Repository, find, newest
+from supervisor.snapshot.restore import Restorer
+from supervisor.snapshot.retention import Retention
+from supervisor.snapshot.rules import Classes, SkipRules
+from supervisor.snapshot.scan import scan
+from supervisor.snapshot.snapshotter import Snapshotter, Taken
+from supervisor.store.protocol import Store
+
+Progress = Callable[[int, int], None]
+
+
+def no_progress(done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class BroughtBack:
+    """How the agent's tree came to be on this disk.
+
+    `origin` is `fresh` (an empty repository), `local` (this disk had the newest state), `restored` or `imported`.
+    `damaged` are the snapshots that had to be passed over, newest first, each with what is wrong with it; `rescued` is
+    where a local state that had parted from the history was kept.
+    """
+
+    origin: str
+    record: SnapshotRecord | None = None
+    damaged: tuple[tuple[int, str], ...] = ()
+    rescued: str = ""
+    imported: Imported | None = None
+    fetched_bytes: int = 0
+    requests: int = 0
+
+
+class Engine:
+    """One repository, one root, one life.
+
+    Args:
+        root: the agent's home: everything below it that `rules` do not skip is the tree.
+        imports: foreign layouts that may be moved in.
+        owner: user and group of restored files.
+    """
+
+    def __init__(
+        self,
+        *,
+        repository: Repository,
+        store: Store,
+        disk: LocalDisk,
+        root: Path,
+        rules: SkipRules,
+        classes: Classes,
+        identity: Identity,
+        clock: Clock,
+        new_id: Callable[[], str],
+        retention: Retention | None = None,
+        imports: Sequence[Source] = (),
+        owner: tuple[int, int] | None = None,
+    ) -> None:
+        self._repository = repository
+        self._store = store
+        self._disk = disk
+        self._root = root
+        self._rules = rules
+        self._classes = classes
+        self._identity = identity
+        self._clock = clock
+        self._new_id = new_id
+        self._retention = retention or Retention()
+        self._imports = imports
+        self._owner = owner
+        self._claim: Claim | None = None
+        self._snapshotter: Snapshotter | None = None
+        self._restorer = Restorer(store, root, rules=rules, classes=classes, owner=owner)
+
+    @property
+    def head(self) -> Head | None:
+        """HEAD as last seen; None before the claim."""
+        return self._claim.head if self._claim else None
+
+    @property
+    def epoch(self) -> int | None:
+        """This life's epoch; None before the claim."""
+        return self._claim.epoch if self._claim else None
+
+    @property
+    def ready(self) -> bool:
+        """The tree is back; snapshots may be taken."""
+        return self._snapshotter is not None
+
+    @property
+    def _held(self) -> Claim:
+        if self._claim is None:
+            raise UsageError("the repository is not claimed yet", hint="wait until the daemon has restored")
+        return self._claim
+
+    @property
+    def _writer(self) -> Snapshotter:
+        if self._snapshotter is None:
+            raise UsageError("the agent's tree is not restored yet", hint="wait until the daemon has restored")
+        return self._snapshotter
+
+    # -- claim and restore
+
+    async def claim(self) -> Head:
+        """Become the only writer. Raises store errors and `RepositoryError`; may be tried again."""
+        self._claim = await self._repository.claim(self._identity)
+        return self._claim.head
+
+    async def bring_back(self, progress: Progress = no_progress) -> BroughtBack:
+        """Make the root the newest state there is: this disk's own, else the newest sound snapshot, else a foreign
+        layout, else nothing. Raises store errors (try again), `RestoreFailed`, and `RepositoryError` where no
+        snapshot at all is whole."""
+        head = self._held.head
+        record = newest(head)
+        if await self._local_is_newest(head, record):
+            return await self._go_on_locally(record)
+        rescued = await self._rescue_local(head, record)
+        self._disk.unmark()
+        if record is None and not head.snapshots:
+            return await self._begin(head, progress)
+        return await self._restore_newest(head, rescued, progress)
+
+    async def _local_is_newest(self, head: Head, record: SnapshotRecord | None) -> bool:
+        """Did nobody else commit since this disk's tree was current?"""
+        marker = self._disk.marker()
+        if marker is None or marker.repository != head.repository or not self._root.is_dir():
+            return False
+        latest = head.snapshots[-1] if head.snapshots else None
+        return latest is None or latest.sequence == marker.sequence or latest.home == self._disk.id
+
+    async def _go_on_locally(self, record: SnapshotRecord | None) -> BroughtBack:
+        loaded = None
+        if record is not None:
+            try:
+                loaded = await self._repository.load(self._held.head, record)
+            except RepositoryError as error:
+                self._start_writer(None)
+                return BroughtBack("local", None, damaged=((record.sequence, error.message),))
+            if await self._lost_locally(loaded):
+                self._disk.unmark()
+                return await self._restore_newest(self._held.head, "", no_progress)
+        self._start_writer(loaded)
+        return BroughtBack("local", record)
+
+    async def _lost_locally(self, loaded: LoadedTree) -> bool:
+        """An emptied directory on this disk is not a newer state but a loss."""
+        present = scan(self._root, self._rules).found
+        left = {path: entry for path, entry in loaded.tree.entries.items() if path in present}
+        gone = len(loaded.tree.entries) - len(left)
+        return gone * 2 > len(loaded.tree.entries) and len(present) * 2 < len(loaded.tree.entries)
+
+    async def _rescue_local(self, head: Head, record: SnapshotRecord | None) -> str:
+        """This disk's tree was current once and the history went on elsewhere: what only this disk has is kept."""
+        marker = self._disk.marker()
+        if marker is None or marker.repository != head.repository or not self._root.is_dir():
+            return ""
+        loaded = None
+        if record is not None:
+            with contextlib.suppress(RepositoryError):  # it only saves storing the same content twice
+                loaded = await self._repository.load(head, record)
+        self._start_writer(loaded)
+        try:
+            return await self._writer.rescue()
+        finally:
+            self._stop_writer()
+
+    async def _begin(self, head: Head, progress: Progress) -> BroughtBack:
+        imported = await import_foreign(
+            self._store, self._root, self._imports, owner=self._owner, progress=progress
+        )
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._disk.mark(Marker(repository=head.repository, sequence=0))
+        self._start_writer(None)
+        return BroughtBack("imported" if imported else "fresh", imported=imported)
+
+    async def _restore_newest(self, head: Head, rescued: str, progress: Progress) -> BroughtBack:
+        damaged: list[tuple[int, str]] = []
+        for record in reversed([r for r in head.snapshots if r.promoted and not r.damaged]):
+            try:
+                loaded = await self._repository.load(head, record)
+                restored = await self._restorer.restore(loaded.tree, progress=progress)
+            except RepositoryError as error:
+                damaged.append((record.sequence, error.message))
+                continue
+            self._disk.mark(Marker(repository=head.repository, sequence=head.snapshots[-1].sequence))
+            self._start_writer(loaded)
+            self._writer.adopt(loaded, restored.known)
+            await self._flag_damaged(damaged)
+            return BroughtBack(
+                "restored", record, tuple(damaged), rescued, None, restored.fetched_bytes, restored.requests
+            )
+        raise RepositoryError(
+            f"none of the {len(damaged)} snapshots in {self._store.url} can be restored; the newest: {damaged[0][1]}"
+            if damaged
+            else f"{self._store.url} has no snapshot that may be restored",
+            hint="`moltinit verify --deep` lists what is left; docs/format.md tells how to bring it back by hand",
+        )
+
+    async def _flag_damaged(self, damaged: list[tuple[int, str]]) -> None:
+        """Say in HEAD what is damaged, so that no later life tries it and retention does not count on it."""
+        numbers = {sequence for sequence, _ in damaged}
+        if not numbers:
+            return
+
+        def change(head: Head) -> Head:
+            return replace_head(
+                head,
+                snapshots=[
+                    replace_record(record, damaged=True) if record.sequence in numbers else record
+                    for record in head.snapshots
+                ],
+            )
+
+        await self._held.update(change)
+
+    def _start_writer(self, loaded: LoadedTree | None) -> None:
+        self._snapshotter = Snapshotter(
+            capture=Capture(self._root, rules=self._rules, classes=self._classes, scratch=self._disk.scratch),
+            claim=self._held,
+            store=self._store,
+            identity=self._identity,
+            retention=self._retention,
+            clock=self._clock,
+            new_id=self._new_id,
+        )
+        if loaded is not None:
+            self._snapshotter.adopt(loaded, {})
+
+    def _stop_writer(self) -> None:
+        if self._snapshotter is not None:
+            self._snapshotter.close()
+            self._snapshotter = None
+
+    # -- while serving
+
+    async def changed(self) -> bool:
+        """Does a walk find anything to save? No request."""
+        return await self._writer.changed()
+
+    async def take(
+        self,
+        reason: str,
+        *,
+        quiesce: AbstractAsyncContextManager[bool] | None = None,
+        consistent: bool = False,
+        force: bool = False,
+        accept_shrink: bool = False,
+        check_databases: bool = False,
+        pin: str = "",
+        note: str = "",
+        progress: Progress = no_progress,
+    ) -> Taken:
+        """See `Snapshotter.take`."""
+        return await self._writer.take(
+            reason,
+            quiesce=quiesce,
+            consistent=consistent,
+            force=force,
+            accept_shrink=accept_shrink,
+            check_databases=check_databases,
+            pin=pin,
+            note=note,
+            progress=progress,
+        )
+
+    async def refresh(self) -> Head:
+        """Read HEAD. Raises `Fenced` where somebody else has claimed it."""
+        return await self._held.refresh()
+
+    async def rescue(self) -> str:
+        """Keep the tree outside of the history; see `Snapshotter.rescue`."""
+        return await self._writer.rescue()
+
+    async def restore(self, sequence: int, progress: Progress = no_progress) -> SnapshotRecord:
+        """Put an older snapshot in place and commit it as the newest. The agent must be down, and stays down until
+        this has ended. The state before is committed first, and pinned. Raises `UsageError` for an unknown number."""
+        record = find(self._held.head, sequence)
+        loaded = await self._repository.load(self._held.head, record)
+        before = await self._writer.take(
+            "before-restore", consistent=True, force=True, pin="before-restore", note=f"before restoring {sequence}"
+        )
+        self._disk.unmark()
+        restored = await self._restorer.restore(loaded.tree, known=self._writer.known, progress=progress)
+        assert before.record is not None, "a forced snapshot is always committed"
+        self._disk.mark(Marker(repository=self._held.head.repository, sequence=before.record.sequence))
+        self._writer.adopt(loaded, restored.known)
+        taken = await self._writer.take(
+            "restore", consistent=True, force=True, accept_shrink=True, note=f"restored from {sequence}"
+        )
+        assert taken.record is not None, "a forced snapshot is always committed"
+        return taken.record
+
+    async def release(self) -> None:
+        """Let go of the repository. Raises `Fenced` and store errors."""
+        await self._held.release()
+
+    def close(self) -> None:
+        """Give back threads."""
+        self._stop_writer()
+

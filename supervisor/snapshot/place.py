@@ -1,0 +1,268 @@
+"""The disk's side of a restore: remove what does not belong, write content under temporary names, rename, set modes
+and times. Everything happens relative to directory descriptors, so a link planted in the old tree leads nowhere."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from supervisor.snapshot.capture import SETTLE_NS, Known
+from supervisor.snapshot.descend import Root
+from supervisor.snapshot.format import (
+    FLAG_DATABASE,
+    KIND_DIRECTORY,
+    KIND_FILE,
+    KIND_HARDLINK,
+    KIND_SYMLINK,
+)
+from supervisor.snapshot.rules import SkipRules
+from supervisor.snapshot.scan import Found, Signature, scan
+from supervisor.snapshot.sqlite import SIDE_FILES
+from supervisor.snapshot.tree import Blob, Entry, Frame, Tree
+
+SAFE_MODES = 0o1777
+"""Set-user-id and set-group-id are never restored: a manifest must not be able to plant a privileged program."""
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class _Target:
+    """A file that is being written, under its temporary name."""
+
+    __slots__ = ("entry", "missing", "temporary")
+
+    def __init__(self, entry: Entry, number: int) -> None:
+        self.entry = entry
+        self.missing = len(entry.blobs)
+        self.temporary = f".moltinit-{number}~"
+
+
+class Placer:
+    """One restore's work on the disk; used from one thread."""
+
+    def __init__(
+        self, root: Path, tree: Tree, *, rules: SkipRules, owner: tuple[int, int] | None
+    ) -> None:
+        self._path = root
+        self._tree = tree
+        self._rules = rules
+        self._owner = owner
+        self._root: Root | None = None
+        self._wanted: dict[Frame, dict[Blob, list[tuple[_Target, int]]]] = {}
+        self.placed_bytes = 0
+
+    def close(self) -> None:
+        """Give back descriptors."""
+        if self._root is not None:
+            self._root.close()
+            self._root = None
+
+    @property
+    def _open(self) -> Root:
+        if self._root is None:
+            raise RuntimeError("prepare() comes first")
+        return self._root
+
+    # -- before
+
+    def prepare(self, known: Mapping[str, Known]) -> list[Entry]:
+        """Remove what is not in the tree, make directories, and say which entries have to be written."""
+        self._path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._root = Root(self._path)
+        found = scan(self._path, self._rules).found
+        keep = {path for path, item in found.items() if self._is_as_wanted(path, item, known)}
+        self._remove(path for path in found if path not in keep)
+        for path, entry in self._tree.entries.items():
+            if entry.kind == KIND_DIRECTORY and path not in keep:
+                self._make_directory(path)
+            if FLAG_DATABASE in entry.flags:
+                for suffix in SIDE_FILES:
+                    self._clear(path + suffix)
+        missing = [
+            entry for path, entry in self._tree.entries.items() if path not in keep and entry.kind != KIND_DIRECTORY
+        ]
+        self._check_room(sum(entry.size for entry in missing))
+        self._expect(missing)
+        return missing
+
+    def _check_room(self, wanted: int) -> None:
+        """Before anything is fetched: a disk that fills up half way costs minutes, and a manifest may lie."""
+        status = os.fstatvfs(self._open.fd)
+        free = status.f_bavail * status.f_frsize
+        if wanted > free:
+            raise OSError(errno.ENOSPC, f"{wanted} bytes are to be restored and {free} are free", str(self._path))
+
+    def _is_as_wanted(self, path: str, item: Found, known: Mapping[str, Known]) -> bool:
+        entry = self._tree.entries.get(path)
+        if entry is None:
+            return False
+        if entry.kind == KIND_DIRECTORY:
+            return item.is_directory
+        before = known.get(path)
+        return (
+            before is not None
+            and before.settled
+            and entry.kind == KIND_FILE
+            and before.signatures[:1] == (item.signature,)
+            and FLAG_DATABASE not in entry.flags
+            and entry.same_as(before.entry)
+        )
+
+    def _remove(self, paths: Iterable[str]) -> None:
+        for path in sorted(paths, reverse=True):  # what is inside comes before what it is in
+            directory, name = self._open.parent(path)
+            try:
+                os.unlink(name, dir_fd=directory)
+            except IsADirectoryError:
+                self._open.forget()
+                directory, name = self._open.parent(path)
+                with contextlib.suppress(OSError):  # it holds names that the rules leave alone
+                    os.rmdir(name, dir_fd=directory)
+            except FileNotFoundError:
+                continue
+
+    def _clear(self, path: str) -> None:
+        """Make way for `path`, whatever is there."""
+        try:
+            directory, name = self._open.parent(path)
+            os.unlink(name, dir_fd=directory)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except IsADirectoryError:
+            self._open.forget()
+            directory, name = self._open.parent(path)
+            shutil.rmtree(name, dir_fd=directory)
+
+    def _make_directory(self, path: str) -> None:
+        directory, name = self._open.parent(path)
+        try:
+            os.mkdir(name, 0o700, dir_fd=directory)
+        except FileExistsError:
+            if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+                self._clear(path)
+                os.mkdir(name, 0o700, dir_fd=directory)
+
+    def _expect(self, missing: list[Entry]) -> None:
+        for number, entry in enumerate(missing):
+            if entry.kind != KIND_FILE:
+                continue
+            target = _Target(entry, number)
+            if not entry.blobs:
+                os.close(self._create(target))
+                self._complete(target)
+            offset = 0
+            for blob in entry.blobs:
+                self._wanted.setdefault(blob.frame, {}).setdefault(blob, []).append((target, offset))
+                offset += blob.length
+
+    # -- content
+
+    def wanted_blobs(self, frame: Frame) -> list[Blob]:
+        """Which of a frame's blobs some file waits for."""
+        return list(self._wanted.get(frame, ()))
+
+    def place(self, blob: Blob, content: memoryview) -> None:
+        """Write verified content to every place that waits for it."""
+        for target, offset in self._wanted[blob.frame].pop(blob):
+            fd = self._create(target) if target.missing == len(target.entry.blobs) else self._reopen(target)
+            try:
+                written = 0
+                while written < len(content):
+                    written += os.pwrite(fd, content[written:], offset + written)
+            finally:
+                os.close(fd)
+            target.missing -= 1
+            self.placed_bytes += len(content)
+            if target.missing == 0:
+                self._complete(target)
+
+    def _create(self, target: _Target) -> int:
+        directory, _ = self._open.parent(target.entry.path)
+        try:
+            return os.open(target.temporary, _CREATE, 0o600, dir_fd=directory)
+        except FileExistsError:
+            os.unlink(target.temporary, dir_fd=directory)
+            return os.open(target.temporary, _CREATE, 0o600, dir_fd=directory)
+
+    def _reopen(self, target: _Target) -> int:
+        directory, _ = self._open.parent(target.entry.path)
+        return os.open(target.temporary, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+
+    def _complete(self, target: _Target) -> None:
+        directory, name = self._open.parent(target.entry.path)
+        if self._owner:
+            os.chown(target.temporary, *self._owner, dir_fd=directory, follow_symlinks=False)
+        # The file is ours under a name that nobody else has: following is not a danger, and chmod cannot do without.
+        os.chmod(target.temporary, target.entry.mode & SAFE_MODES, dir_fd=directory)
+        os.utime(
+            target.temporary, ns=(target.entry.mtime_ns, target.entry.mtime_ns), dir_fd=directory, follow_symlinks=False
+        )
+        try:
+            os.rename(target.temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        except IsADirectoryError:
+            self._clear(target.entry.path)
+            directory, name = self._open.parent(target.entry.path)
+            os.rename(target.temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+    # -- after
+
+    def finish(self) -> dict[str, Known]:
+        """Links, then the directories' modes and times from the inside out; returns what is now known of the tree."""
+        for frame, blobs in self._wanted.items():
+            if blobs:
+                raise RuntimeError(f"frame {frame.offset} of pack {frame.pack.id} was never placed")
+        entries = self._tree.entries
+        for kind, make in ((KIND_HARDLINK, self._link), (KIND_SYMLINK, self._symlink)):
+            for entry in entries.values():
+                if entry.kind == kind:
+                    make(entry)
+        for path in reversed(list(entries)):
+            if entries[path].kind == KIND_DIRECTORY:
+                self._finish_directory(entries[path])
+        if self._owner:
+            os.chown(self._open.fd, *self._owner)
+        self._open.forget()
+        return self._learn()
+
+    def _link(self, entry: Entry) -> None:
+        self._clear(entry.path)
+        source_directory, source = self._open.parent(entry.link)
+        source_directory = os.dup(source_directory)
+        try:
+            directory, name = self._open.parent(entry.path)
+            os.link(source, name, src_dir_fd=source_directory, dst_dir_fd=directory, follow_symlinks=False)
+        finally:
+            os.close(source_directory)
+
+    def _symlink(self, entry: Entry) -> None:
+        self._clear(entry.path)
+        directory, name = self._open.parent(entry.path)
+        os.symlink(entry.link, name, dir_fd=directory)
+        if self._owner:
+            os.chown(name, *self._owner, dir_fd=directory, follow_symlinks=False)
+        os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=directory, follow_symlinks=False)
+
+    def _finish_directory(self, entry: Entry) -> None:
+        fd = self._open.directory(entry.path)
+        if self._owner:
+            os.fchown(fd, *self._owner)
+        os.fchmod(fd, entry.mode & SAFE_MODES)
+        os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+
+    def _learn(self) -> dict[str, Known]:
+        now = time.time_ns()
+        known: dict[str, Known] = {}
+        for path, found in scan(self._path, self._rules).found.items():
+            entry = self._tree.entries.get(path)
+            if entry is not None:
+                signatures: tuple[Signature | None, ...] = (found.signature,)
+                if FLAG_DATABASE in entry.flags:
+                    signatures = (found.signature, None, None)
+                known[path] = Known(signatures, entry, now - found.signature.ctime_ns > SETTLE_NS)
+        return known

@@ -1,0 +1,276 @@
+"""Taking snapshots: capture, upload, manifest, HEAD, in this order, one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from supervisor.clock import Clock
+from supervisor.errors import MoltinitError
+from supervisor.snapshot import format as fmt
+from supervisor.snapshot.capture import Capture, Captured, Known
+from supervisor.snapshot.format import Manifest, SnapshotRecord
+from supervisor.snapshot.guard import shrinks
+from supervisor.snapshot.pack import BlobIndex, PackBuilder
+from supervisor.snapshot.repository import Claim, Identity, LoadedTree
+from supervisor.snapshot.retention import Retention
+from supervisor.snapshot.tree import BaseTree, Tree, difference_manifest, whole_manifest
+from supervisor.snapshot.upload import PackUploads
+from supervisor.store.protocol import Store
+
+DIFFERENCE_FLOOR = 32 << 10
+"""Differences up to this size never cause a new whole manifest."""
+DIFFERENCE_SHARE = 4
+"""A difference may grow to this fraction of its base before the whole tree is written anew."""
+
+_Result = TypeVar("_Result")
+
+
+class CaptureFailed(MoltinitError):
+    """The tree could not be read, or the scratch directory not be written."""
+
+    code = "capture-failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What taking a snapshot came to. `record` is None where nothing had changed (or nothing was committed)."""
+
+    record: SnapshotRecord | None
+    read_bytes: int = 0
+    uploaded_bytes: int = 0
+    capture_seconds: float = 0.0
+    seconds: float = 0.0
+    shrunk: str | None = None
+    damaged_databases: tuple[str, ...] = ()
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Committed:
+    """What the bucket is known to hold of this tree."""
+
+    tree: Tree
+    promoted_tree: Tree
+    base: BaseTree | None
+    known: Mapping[str, Known]
+
+
+class Snapshotter:
+    """The writer's side of the engine.
+
+    Args:
+        capture: reads the tree.
+        claim: the right to commit.
+        quiesce: holds the agent still while it yields True; called only for consistent snapshots.
+    """
+
+    def __init__(
+        self,
+        *,
+        capture: Capture,
+        claim: Claim,
+        store: Store,
+        identity: Identity,
+        retention: Retention,
+        clock: Clock,
+        new_id: Callable[[], str],
+    ) -> None:
+        self._capture = capture
+        self._claim = claim
+        self._store = store
+        self._identity = identity
+        self._retention = retention
+        self._clock = clock
+        self._new_id = new_id
+        self._index = BlobIndex()
+        self._state = _Committed(Tree(), Tree(), None, {})
+        self._lock = asyncio.Lock()
+        # One thread, so that a capture that was cancelled has ended before the next one begins.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="capture")
+
+    @property
+    def tree(self) -> Tree:
+        """The last committed tree."""
+        return self._state.tree
+
+    @property
+    def known(self) -> Mapping[str, Known]:
+        """What the last capture learnt, for a restore in place."""
+        return self._state.known
+
+    def adopt(self, loaded: LoadedTree, known: Mapping[str, Known]) -> None:
+        """Begin from a snapshot that is in the bucket; `known` holds the signatures of names that are on disk exactly
+        as the snapshot says."""
+        base = BaseTree.of(loaded.base_key, loaded.base_tree, loaded.base_bytes)
+        self._state = _Committed(loaded.tree, loaded.tree, base, known)
+        for tree in (loaded.tree, loaded.base_tree):
+            for blob in tree.blobs():
+                self._index.add(blob)
+
+    async def changed(self) -> bool:
+        """Does a walk over the tree find anything to do? No request, no reading."""
+        async with self._lock:
+            return await self._in_thread(lambda: self._capture.changed(self._state.known))
+
+    async def take(
+        self,
+        reason: str,
+        *,
+        quiesce: AbstractAsyncContextManager[bool] | None = None,
+        consistent: bool = False,
+        force: bool = False,
+        accept_shrink: bool = False,
+        check_databases: bool = False,
+        pin: str = "",
+        note: str = "",
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Taken:
+        """Capture the tree and commit it, unless nothing changed (`force` commits all the same).
+
+        Args:
+            reason: why, as the listing shows it (`change`, `drain`, `final`, `operator`, ...).
+            quiesce: a context that holds the agent still while the tree is read.
+            consistent: the agent is not running, so the tree holds still by itself.
+            accept_shrink: promote the snapshot even though it drops most of the tree.
+
+        Raises `Fenced`, store errors (nothing is lost: the next snapshot takes up what this one could not), and
+        `CaptureFailed`.
+        """
+        async with self._lock:
+            started = self._clock.monotonic()
+            taken_at = self._clock.time()
+            async with PackUploads(self._store) as uploads:
+                async with quiesce or nullcontext(consistent) as still:
+                    captured = await self._read(uploads, check_databases or still, progress)
+                unchanged = captured.tree.same_as(self._state.tree) and self._claim.head.snapshots
+                if not (unchanged and not force and not accept_shrink):
+                    record, base, shrunk = await self._describe(captured, uploads, accept_shrink)
+            if unchanged and not force and not accept_shrink:
+                self._state.known = captured.known
+                return self._taken(None, captured, uploads, started, None)
+            record = fmt.replace_record(
+                record, taken_at=taken_at, reason=reason, consistent=bool(still), pin=pin, note=note
+            )
+            head = await self._claim.commit(record, self._retention)
+            self._commit_state(captured, base, promoted=record.promoted)
+            committed = next((r for r in head.snapshots if r.manifest == record.manifest), record)
+            return self._taken(committed, captured, uploads, started, shrunk)
+
+    async def rescue(self) -> str:
+        """Store the tree where a fenced writer may: under `rescue/`, outside the history. Returns the manifest's key;
+        HEAD is not touched."""
+        async with self._lock:
+            head = self._claim.head
+            async with PackUploads(self._store) as uploads:
+                captured = await self._read(uploads, False, lambda done, total: None)
+                manifest = await self._in_thread(
+                    lambda: whole_manifest(
+                        captured.tree,
+                        repository=head.repository,
+                        sequence=head.sequence + 1,
+                        epoch=self._claim.epoch,
+                    )
+                )
+                key = fmt.manifest_key(
+                    head.sequence + 1, self._claim.epoch, self._new_id(), prefix=fmt.RESCUE_PREFIX
+                )
+            # A rescue has nothing but its manifest to be found by: it comes after everything that it names.
+            await self._store.put(key, fmt.encode_manifest(manifest))
+            return key
+
+    def close(self) -> None:
+        """Give back the thread."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def _read(
+        self, uploads: PackUploads, check_databases: bool, progress: Callable[[int, int], None]
+    ) -> Captured:
+        builder = PackBuilder(self._index, self._new_id, uploads.emit)
+        known = self._state.known
+        try:
+            return await self._in_thread(
+                lambda: self._capture.run(known, builder, check_databases=check_databases, progress=progress)
+            )
+        except OSError as error:
+            raise CaptureFailed(
+                f"the agent's tree cannot be read: {error.strerror}: {error.filename or ''}".rstrip(": "),
+                hint="see whether the disk is full or its rights have changed",
+            ) from error
+
+    async def _describe(
+        self, captured: Captured, uploads: PackUploads, accept_shrink: bool
+    ) -> tuple[SnapshotRecord, BaseTree, str | None]:
+        """The manifest, on its way to the bucket beside the packs; nobody can find it before HEAD names it."""
+        head = self._claim.head
+        sequence = head.sequence + 1
+        key = fmt.manifest_key(sequence, self._claim.epoch, self._new_id())
+        shrunk = shrinks(self._state.promoted_tree, captured.tree, self._capture.classes)
+        encoded, base = await self._in_thread(lambda: self._encode(captured.tree, key, sequence))
+        uploads.put_soon(key, encoded)
+        tree = captured.tree
+        record = SnapshotRecord(
+            sequence=sequence,
+            epoch=self._claim.epoch,
+            manifest=key,
+            base=None if base.key == key else base.key,
+            files=tree.files,
+            bytes=tree.bytes,
+            torn=tree.torn,
+            promoted=shrunk is None or accept_shrink,
+            agent=self._identity.agent,
+            agent_version=self._identity.agent_version,
+            home=self._identity.home,
+        )
+        return record, base, None if accept_shrink else shrunk
+
+    def _encode(self, tree: Tree, key: str, sequence: int) -> tuple[bytes, BaseTree]:
+        repository = self._claim.head.repository
+        base = self._state.base
+        if base is not None:
+            difference: Manifest = difference_manifest(
+                tree, base, repository=repository, sequence=sequence, epoch=self._claim.epoch
+            )
+            encoded = fmt.encode_manifest(difference)
+            if len(encoded) <= max(DIFFERENCE_FLOOR, base.encoded_bytes // DIFFERENCE_SHARE):
+                return encoded, base
+        whole = fmt.encode_manifest(
+            whole_manifest(tree, repository=repository, sequence=sequence, epoch=self._claim.epoch)
+        )
+        return whole, BaseTree.of(key, tree, len(whole))
+
+    def _commit_state(self, captured: Captured, base: BaseTree, *, promoted: bool) -> None:
+        self._state = _Committed(
+            captured.tree,
+            captured.tree if promoted else self._state.promoted_tree,
+            base,
+            captured.known,
+        )
+        for blob in captured.tree.blobs():
+            self._index.add(blob)
+
+    def _taken(
+        self,
+        record: SnapshotRecord | None,
+        captured: Captured,
+        uploads: PackUploads,
+        started: float,
+        shrunk: str | None,
+    ) -> Taken:
+        return Taken(
+            record,
+            captured.read_bytes,
+            uploads.bytes,
+            captured.seconds,
+            self._clock.monotonic() - started,
+            shrunk,
+            captured.damaged_databases,
+            captured.tree.skipped,
+        )

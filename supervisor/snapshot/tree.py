@@ -1,0 +1,342 @@
+"""A snapshot's tree in memory, and its translation to and from manifests.
+
+`Pack`, `Frame` and `Blob` say where content lies; an `Entry` is one name. All are shared between trees: a tree that
+follows another reuses the entries that did not change, so comparing two trees is comparing identities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from supervisor.errors import RepositoryError
+from supervisor.snapshot.format import (
+    FLAG_TORN,
+    FORMAT,
+    HASH_BYTES,
+    KIND_DIRECTORY,
+    KIND_FILE,
+    KIND_HARDLINK,
+    KIND_SYMLINK,
+    MAX_FRAME_BYTES,
+    MAX_PATH_BYTES,
+    BlobRow,
+    EntryRow,
+    FrameRow,
+    Manifest,
+    PackRow,
+    decode_path,
+    encode_path,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pack:
+    """A pack object; `size` is zero until it is closed."""
+
+    id: str
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One zstd frame in a pack: where it starts, its bytes there, its bytes unpacked."""
+
+    pack: Pack
+    offset: int
+    stored: int
+    raw: int
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Blob:
+    """A piece of content: `length` bytes at `offset` of a frame's unpacked bytes, with this hash."""
+
+    hash: bytes
+    frame: Frame
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name. `link` is a symlink's target, or the path that a hard link shares its content with."""
+
+    path: str
+    kind: str
+    mode: int
+    mtime_ns: int
+    blobs: tuple[Blob, ...] = ()
+    link: str = ""
+    flags: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes of content."""
+        return sum(blob.length for blob in self.blobs)
+
+    def same_as(self, other: Entry | None) -> bool:
+        """Would restoring either give the same? A directory's own time is not a difference: it changes with every
+        file that comes and goes inside, which is a difference already where it matters."""
+        if self is other:
+            return True
+        if other is None or self.kind != other.kind or self.mode != other.mode or self.flags != other.flags:
+            return False
+        if self.kind == KIND_DIRECTORY:
+            return True
+        return (
+            self.mtime_ns == other.mtime_ns
+            and self.link == other.link
+            and [blob.hash for blob in self.blobs] == [blob.hash for blob in other.blobs]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """All names of one snapshot, by path; a directory comes before what is in it."""
+
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def files(self) -> int:
+        """Names that are not directories."""
+        return sum(1 for entry in self.entries.values() if entry.kind != KIND_DIRECTORY)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of content, each file counted."""
+        return sum(entry.size for entry in self.entries.values())
+
+    @property
+    def torn(self) -> int:
+        """Files that never held still."""
+        return sum(1 for entry in self.entries.values() if FLAG_TORN in entry.flags)
+
+    def blobs(self) -> Iterator[Blob]:
+        """Every piece of content that the tree refers to, with repetitions."""
+        for entry in self.entries.values():
+            yield from entry.blobs
+
+    def same_as(self, other: Tree) -> bool:
+        """Would restoring either give the same?"""
+        return self.entries.keys() == other.entries.keys() and all(
+            entry.same_as(other.entries[path]) for path, entry in self.entries.items()
+        )
+
+
+@dataclass(slots=True)
+class _Tables:
+    """Content locations, numbered in the order of their first use."""
+
+    packs: dict[Pack, int] = field(default_factory=dict)
+    frames: dict[Frame, int] = field(default_factory=dict)
+    blobs: dict[Blob, int] = field(default_factory=dict)
+
+    def number(self, blob: Blob) -> int:
+        known = self.blobs.get(blob)
+        if known is not None:
+            return known
+        if blob.frame not in self.frames:
+            self.packs.setdefault(blob.frame.pack, len(self.packs))
+            self.frames[blob.frame] = len(self.frames)
+        self.blobs[blob] = len(self.blobs)
+        return self.blobs[blob]
+
+    def number_all(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            for blob in entry.blobs:
+                self.number(blob)
+
+
+@dataclass(frozen=True, slots=True)
+class BaseTree:
+    """A whole tree that is in the bucket, as the ground that differences stand on."""
+
+    key: str
+    tree: Tree
+    tables: _Tables
+    encoded_bytes: int
+
+    @classmethod
+    def of(cls, key: str, tree: Tree, encoded_bytes: int) -> BaseTree:
+        """The tree must be the one that `whole_manifest` encoded, or `read_tree` decoded, under this key."""
+        tables = _Tables()
+        tables.number_all(tree.entries.values())
+        return cls(key, tree, tables, encoded_bytes)
+
+
+def whole_manifest(tree: Tree, *, repository: str, sequence: int, epoch: int) -> Manifest:
+    """The tree on its own."""
+    tables = _Tables()
+    rows = [_row(entry, tables) for entry in tree.entries.values()]
+    return Manifest(
+        format=FORMAT,
+        repository=repository,
+        sequence=sequence,
+        epoch=epoch,
+        packs=[PackRow(pack.id, pack.size) for pack in tables.packs],
+        frames=_frame_rows(tables, 0),
+        blobs=_blob_rows(tables, 0),
+        entries=rows,
+        skipped=dict(tree.skipped),
+    )
+
+
+def difference_manifest(tree: Tree, base: BaseTree, *, repository: str, sequence: int, epoch: int) -> Manifest:
+    """The tree as what differs from `base`; its size follows the difference, not the tree."""
+    ground = base.tables
+    tables = _Tables(dict(ground.packs), dict(ground.frames), dict(ground.blobs))
+    old = base.tree.entries
+    rows = [
+        _row(entry, tables)
+        for path, entry in tree.entries.items()
+        if (before := old.get(path)) is not entry and (before is None or entry != before)
+    ]
+    return Manifest(
+        format=FORMAT,
+        repository=repository,
+        sequence=sequence,
+        epoch=epoch,
+        base=base.key,
+        packs=[PackRow(pack.id, pack.size) for pack in list(tables.packs)[len(ground.packs) :]],
+        frames=_frame_rows(tables, len(ground.frames)),
+        blobs=_blob_rows(tables, len(ground.blobs)),
+        entries=rows,
+        removed=[encode_path(path) for path in old if path not in tree.entries],
+        skipped=dict(tree.skipped),
+    )
+
+
+def _row(entry: Entry, tables: _Tables) -> EntryRow:
+    return EntryRow(
+        encode_path(entry.path),
+        entry.kind,
+        entry.mode,
+        entry.mtime_ns,
+        [tables.number(blob) for blob in entry.blobs],
+        encode_path(entry.link) if entry.link else "",
+        entry.flags,
+    )
+
+
+def _frame_rows(tables: _Tables, start: int) -> list[FrameRow]:
+    return [
+        FrameRow(tables.packs[frame.pack], frame.offset, frame.stored, frame.raw)
+        for frame in list(tables.frames)[start:]
+    ]
+
+
+def _blob_rows(tables: _Tables, start: int) -> list[BlobRow]:
+    return [
+        BlobRow(blob.hash.hex(), tables.frames[blob.frame], blob.offset, blob.length)
+        for blob in list(tables.blobs)[start:]
+    ]
+
+
+def read_tree(manifest: Manifest, key: str, base: Manifest | None = None) -> Tree:
+    """A manifest (with the one it is based on, where it is a difference) as a tree.
+
+    Everything is checked that a restore relies on: references, ranges, kinds and paths. Raises `RepositoryError`.
+    """
+    try:
+        return _read_tree(manifest, base)
+    except (IndexError, ValueError) as error:
+        raise RepositoryError(f"{key} contradicts itself: {error}") from error
+
+
+def _read_tree(manifest: Manifest, base: Manifest | None) -> Tree:
+    if (manifest.base is None) != (base is None):
+        raise ValueError("a difference needs its base, and a whole tree has none")
+    layers = [manifest] if base is None else [base, manifest]
+    packs = [Pack(_checked_id(row.id), row.size) for layer in layers for row in layer.packs]
+    frames = [_frame(row, packs) for layer in layers for row in layer.frames]
+    blobs = [_blob(row, frames) for layer in layers for row in layer.blobs]
+
+    entries: dict[str, Entry] = {}
+    for layer in layers:
+        for text in layer.removed:
+            entries.pop(decode_path(text), None)
+        for row in layer.entries:
+            entry = _entry(row, blobs)
+            entries[entry.path] = entry
+    ordered = dict(sorted(entries.items()))
+    _check_parents(ordered)
+    return Tree(ordered, dict(manifest.skipped))
+
+
+_Row = TypeVar("_Row", Pack, Frame, Blob)
+
+
+def _at(rows: list[_Row], index: int, what: str) -> _Row:
+    if not 0 <= index < len(rows):
+        raise ValueError(f"{what} {index} of {len(rows)}")
+    return rows[index]
+
+
+def _checked_id(pack_id: str) -> str:
+    if not (8 <= len(pack_id) <= 64 and pack_id.isascii() and pack_id.replace("-", "").isalnum()):
+        raise ValueError(f"{pack_id!r} is no pack")
+    return pack_id
+
+
+def _frame(row: FrameRow, packs: list[Pack]) -> Frame:
+    pack = _at(packs, row.pack, "pack")
+    if row.offset < 0 or row.stored <= 0 or row.offset + row.stored > pack.size:
+        raise ValueError(f"a frame at {row.offset}+{row.stored} lies outside of its pack of {pack.size} bytes")
+    if not 0 <= row.raw <= MAX_FRAME_BYTES:
+        raise ValueError(f"a frame of {row.raw} bytes is larger than {MAX_FRAME_BYTES}")
+    return Frame(pack, row.offset, row.stored, row.raw)
+
+
+def _blob(row: BlobRow, frames: list[Frame]) -> Blob:
+    frame = _at(frames, row.frame, "frame")
+    if row.offset < 0 or row.length <= 0 or row.offset + row.length > frame.raw:
+        raise ValueError(f"a blob at {row.offset}+{row.length} lies outside of its frame of {frame.raw} bytes")
+    digest = bytes.fromhex(row.hash)
+    if len(digest) != HASH_BYTES:
+        raise ValueError(f"a hash of {len(digest)} bytes")
+    return Blob(digest, frame, row.offset, row.length)
+
+
+def _entry(row: EntryRow, blobs: list[Blob]) -> Entry:
+    path = checked_path(decode_path(row.path))
+    if row.kind not in (KIND_FILE, KIND_DIRECTORY, KIND_SYMLINK, KIND_HARDLINK):
+        raise ValueError(f"{row.path!r} is of the unknown kind {row.kind!r}")
+    if row.blobs and row.kind != KIND_FILE:
+        raise ValueError(f"{row.path!r} has content but is no file")
+    link = decode_path(row.link)
+    if row.kind == KIND_HARDLINK:
+        checked_path(link)
+    elif row.kind == KIND_SYMLINK and (not link or "\0" in link or len(link) > MAX_PATH_BYTES):
+        raise ValueError(f"{row.path!r} links to no possible place")
+    return Entry(
+        path,
+        row.kind,
+        row.mode & 0o7777,
+        row.mtime_ns,
+        tuple(_at(blobs, index, "blob") for index in row.blobs),
+        link,
+        row.flags,
+    )
+
+
+def checked_path(path: str) -> str:
+    """A path that stays inside of the root whatever it is joined to. Raises `ValueError`."""
+    parts = path.split("/")
+    if not path or len(path) > MAX_PATH_BYTES or "\0" in path or any(part in ("", ".", "..") for part in parts):
+        raise ValueError(f"{path!r} is no path inside of the tree")
+    return path
+
+
+def _check_parents(entries: Mapping[str, Entry]) -> None:
+    for path, entry in entries.items():
+        parent = path.rpartition("/")[0]
+        above = entries.get(parent)
+        if parent and (above is None or above.kind != KIND_DIRECTORY):
+            raise ValueError(f"{path!r} has no directory to lie in")
+        if entry.kind == KIND_HARDLINK:
+            target = entries.get(entry.link)
+            if target is None or target.kind != KIND_FILE:
+                raise ValueError(f"{path!r} shares the content of {entry.link!r}, which is no file")

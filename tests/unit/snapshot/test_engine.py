@@ -1,0 +1,373 @@
+"""The engine end to end on a memory store: what was saved comes back, and nothing else happens."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from supervisor.errors import Fenced, RepositoryError, UsageError
+from supervisor.snapshot.repository import Repository
+from supervisor.snapshot.sqlite import integrity
+from tests.support.engine import Life, memory_store, picture
+from tests.support.trees import add_rows, count_rows, make_database, make_odd_tree, write
+
+
+async def test_a_tree_of_odd_names_comes_back_identical(tmp_path: Path) -> None:
+    store = memory_store()
+    first = Life(store, tmp_path / "a")
+    assert (await first.boot()).origin == "fresh"
+    make_odd_tree(first.root)
+    taken = await first.engine.take("change")
+    assert taken.record is not None
+    assert taken.skipped == {"fifo": 1}
+    os.unlink(first.root / "a-fifo")
+
+    second = Life(store, tmp_path / "b")
+    back = await second.boot()
+
+    assert back.origin == "restored"
+    assert picture(second.root) == picture(first.root)
+
+
+async def test_nothing_changed_is_no_snapshot_and_no_request(tmp_path: Path) -> None:
+    store = memory_store()
+    life = Life(store, tmp_path)
+    await life.boot()
+    make_odd_tree(life.root)
+    await life.engine.take("change")
+    before = dict(store.objects) if hasattr(store, "objects") else None
+
+    taken = await life.engine.take("change")
+
+    assert taken.record is None
+    assert taken.uploaded_bytes == 0
+    assert before is None or dict(store.objects) == before
+
+
+async def test_a_restored_tree_is_not_read_again(tmp_path: Path) -> None:
+    store = memory_store()
+    first = Life(store, tmp_path / "a")
+    await first.boot()
+    make_odd_tree(first.root)
+    await first.engine.take("change")
+    second = Life(store, tmp_path / "b")
+    await second.boot()
+
+    taken = await second.engine.take("change")
+
+    assert taken.record is None
+    assert taken.read_bytes == 0
+
+
+async def test_a_change_uploads_what_changed(tmp_path: Path) -> None:
+    store = memory_store()
+    life = Life(store, tmp_path)
+    await life.boot()
+    make_odd_tree(life.root, files=2000)
+    await life.engine.take("change")
+    for number in range(10):
+        write(life.root / "d1" / f"new-{number}", b"small")
+
+    taken = await life.engine.take("change")
+
+    assert taken.record is not None
+    assert taken.record.base is not None
+    assert taken.uploaded_bytes < 4096
+
+
+async def test_deletions_renames_and_changed_kinds_come_back(tmp_path: Path) -> None:
+    store = memory_store()
+    life = Life(store, tmp_path / "a")
+    await life.boot()
+    write(life.root / "gone", "1")
+    write(life.root / "old-name", "2")
+    write(life.root / "file-then-directory", "3")
+    (life.root / "directory-then-link").mkdir(parents=True)
+    for number in range(8):
+        write(life.root / f"keep-{number}", "x")
+    await life.engine.take("change")
+    (life.root / "gone").unlink()
+    (life.root / "old-name").rename(life.root / "new-name")
+    (life.root / "file-then-directory").unlink()
+    write(life.root / "file-then-directory" / "inside", "4")
+    (life.root / "directory-then-link").rmdir()
+    (life.root / "directory-then-link").symlink_to("new-name")
+    await life.engine.take("change")
+
+    second = Life(store, tmp_path / "b")
+    await second.boot()
+
+    assert picture(second.root) == picture(life.root)
+
+
+async def test_a_database_under_writes_is_whole_in_every_snapshot(tmp_path: Path) -> None:
+    store = memory_store()
+    life = Life(store, tmp_path / "a")
+    await life.boot()
+    database = make_database(life.root / "state" / "agent.db", rows=500)
+    try:
+        committed = 500
+        for number in range(4):
+            add_rows(database, 50)
+            committed += 50
+            await life.engine.take("change")
+            other = Life(store, tmp_path / f"b{number}")
+            await Repository_restore(store, other)
+            restored = other.root / "state" / "agent.db"
+            assert integrity(restored) is None
+            assert count_rows(restored) == committed
+            assert not (other.root / "state" / "agent.db-shm").exists()
+    finally:
+        database.close()
+
+
+async def Repository_restore(store: object, life: Life) -> None:
+    """Read the newest snapshot into another life's root without claiming anything."""
+    from supervisor.clock import SystemClock
+    from supervisor.snapshot.repository import newest
+    from supervisor.snapshot.restore import Restorer
+    from supervisor.snapshot.rules import Classes, SkipRules
+    from tests.support.engine import new_id
+
+    repository = Repository(store, SystemClock(), new_id)  # type: ignore[arg-type]
+    seen = await repository.read()
+    assert seen is not None
+    record = newest(seen.head)
+    assert record is not None
+    loaded = await repository.load(seen.head, record)
+    await Restorer(store, life.root, rules=SkipRules(()), classes=Classes(())).restore(loaded.tree)  # type: ignore[arg-type]
+
+
+async def test_side_files_that_lie_around_are_removed_by_a_restore(tmp_path: Path) -> None:
+    store = memory_store()
+    life = Life(store, tmp_path / "a")
+    await life.boot()
+    database = make_database(life.root / "agent.db")
+    await life.engine.take("change")
+    database.close()
+    other = Life(store, tmp_path / "b")
+    write(other.root / "agent.db-wal", b"\x37\x7f\x06\x82" + b"poison" * 100)
+    write(other.root / "agent.db-shm", b"poison")
+
+    await other.boot()
+
+    assert not (other.root / "agent.db-wal").exists()
+    assert count_rows(other.root / "agent.db") == 100
+
+
+async def test_an_emptied_tree_is_kept_but_never_promoted(tmp_path: Path) -> None:
+    store = memory_store()
+    life = Life(store, tmp_path / "a")
+    await life.boot()
+    make_odd_tree(life.root)
+    good = await life.engine.take("change")
+    full = picture(life.root)
+    shutil.rmtree(life.root)
+    life.root.mkdir()
+    write(life.root / "leftover", "x")
+
+    taken = await life.engine.take("change")
+
+    assert taken.shrunk is not None
+    assert taken.record is not None
+    assert not taken.record.promoted
+    second = Life(store, tmp_path / "b")
+    back = await second.boot()
+    assert back.record is not None
+    assert good.record is not None
+    assert back.record.sequence == good.record.sequence
+    full.pop(b"a-fifo", None)
+    assert picture(second.root) == full
+
+
+async def test_a_smaller_tree_becomes_the_truth_once_it_is_accepted(tmp_path: Path) -> None:
+    store = memory_store()
+    life = Life(store, tmp_path / "a")
+    await life.boot()
+    make_odd_tree(life.root)
+    await life.engine.take("change")
+    shutil.rmtree(life.root)
+    write(life.root / "leftover", "x")
+    await life.engine.take("change")
+
+    await life.engine.take("operator", accept_shrink=True)
+
+    second = Life(store, tmp_path / "b")
+    await second.boot()
+    assert sorted(picture(second.root)) == [b"leftover"]
+
+
+async def test_a_damaged_newest_snapshot_falls_back_to_the_one_before(tmp_path: Path) -> None:
+    store = memory_store()
+    life = Life(store, tmp_path / "a")
+    await life.boot()
+    for number in range(6):
+        write(life.root / f"f{number}", "one")
+    await life.engine.take("change")
+    write(life.root / "f0", "two" * 1000)
+    newest = await life.engine.take("change")
+    assert newest.record is not None
+    data = (await store.get(newest.record.manifest)).data
+    await store.put(newest.record.manifest, data[:-3] + b"???")
+
+    second = Life(store, tmp_path / "b")
+    back = await second.boot()
+
+    assert [sequence for sequence, _ in back.damaged] == [newest.record.sequence]
+    assert (second.root / "f0").read_text() == "one"
+    after = await second.engine.take("change", force=True)
+    assert after.record is not None
+    assert after.record.sequence == newest.record.sequence + 1
+
+
+async def test_a_missing_pack_falls_back_and_a_bucket_with_nothing_whole_is_refused(tmp_path: Path) -> None:
+    store = memory_store()
+    life = Life(store, tmp_path / "a")
+    await life.boot()
+    write(life.root / "f", "one")
+    await life.engine.take("change")
+    packs = [info.key async for info in store.list("packs/")]
+    await store.delete(packs)
+
+    second = Life(store, tmp_path / "b")
+    await second.engine.claim()
+    with pytest.raises(RepositoryError, match="none of the 1 snapshots"):
+        await second.engine.bring_back()
+    assert second.disk.marker() is None
+
+
+async def test_a_lost_head_is_not_taken_for_an_empty_bucket(tmp_path: Path) -> None:
+    store = memory_store()
+    life = Life(store, tmp_path / "a")
+    await life.boot()
+    write(life.root / "f", "one")
+    await life.engine.take("change")
+    await store.delete(["HEAD"])
+
+    second = Life(store, tmp_path / "b")
+    with pytest.raises(RepositoryError, match="no HEAD"):
+        await second.engine.claim()
+
+
+async def test_a_superseded_writer_is_fenced_and_its_state_is_rescued(tmp_path: Path) -> None:
+    store = memory_store()
+    old = Life(store, tmp_path / "a")
+    await old.boot()
+    write(old.root / "f", "one")
+    await old.engine.take("change")
+    new = Life(store, tmp_path / "b")
+    await new.boot()
+    write(old.root / "f", "written too late")
+
+    with pytest.raises(Fenced):
+        await old.engine.take("change")
+
+    key = await old.engine.rescue()
+    assert key.startswith("rescue/")
+    assert (await new.engine.refresh()).epoch == 2
+    with pytest.raises(Fenced):
+        await old.engine.refresh()
+
+
+async def test_a_restart_in_the_same_vm_keeps_newer_local_state(tmp_path: Path) -> None:
+    store = memory_store()
+    first = Life(store, tmp_path)
+    await first.boot()
+    write(first.root / "f", "saved")
+    await first.engine.take("change")
+    write(first.root / "f", "not saved yet")
+
+    again = Life(store, tmp_path)
+    back = await again.boot()
+
+    assert back.origin == "local"
+    assert (again.root / "f").read_text() == "not saved yet"
+    taken = await again.engine.take("change")
+    assert taken.record is not None
+
+
+async def test_a_disk_that_the_history_has_left_behind_is_restored_and_its_own_state_rescued(tmp_path: Path) -> None:
+    store = memory_store()
+    stale = Life(store, tmp_path / "a")
+    await stale.boot()
+    write(stale.root / "f", "one")
+    await stale.engine.take("change")
+    write(stale.root / "only-here", "precious")
+    elsewhere = Life(store, tmp_path / "b")
+    await elsewhere.boot()
+    write(elsewhere.root / "f", "two")
+    await elsewhere.engine.take("change")
+
+    again = Life(store, tmp_path / "a")
+    back = await again.boot()
+
+    assert back.origin == "restored"
+    assert back.rescued.startswith("rescue/")
+    assert (again.root / "f").read_text() == "two"
+    assert not (again.root / "only-here").exists()
+
+
+async def test_an_interrupted_restore_is_done_again(tmp_path: Path) -> None:
+    store = memory_store()
+    life = Life(store, tmp_path / "a")
+    await life.boot()
+    make_odd_tree(life.root)
+    os.unlink(life.root / "a-fifo")
+    await life.engine.take("change")
+    half = Life(store, tmp_path / "b")
+    await half.boot()
+    shutil.rmtree(half.root / "d1")
+    half.disk.unmark()
+
+    again = Life(store, tmp_path / "b")
+    back = await again.boot()
+
+    assert back.origin == "restored"
+    assert picture(again.root) == picture(life.root)
+
+
+async def test_an_older_snapshot_is_restored_and_the_state_before_it_is_pinned(tmp_path: Path) -> None:
+    store = memory_store()
+    life = Life(store, tmp_path / "a")
+    await life.boot()
+    for number in range(6):
+        write(life.root / f"f{number}", "one")
+    first = await life.engine.take("change")
+    assert first.record is not None
+    write(life.root / "f0", "two")
+    write(life.root / "added", "later")
+    await life.engine.take("change")
+
+    record = await life.engine.restore(first.record.sequence)
+
+    assert (life.root / "f0").read_text() == "one"
+    assert not (life.root / "added").exists()
+    head = life.engine.head
+    assert head is not None
+    assert [r.pin for r in head.snapshots if r.pin] == ["before-restore"]
+    assert record.sequence == head.sequence
+    with pytest.raises(UsageError, match="no snapshot 999"):
+        await life.engine.restore(999)
+
+
+async def test_skipped_names_are_neither_stored_nor_touched_by_a_restore(tmp_path: Path) -> None:
+    store = memory_store()
+    life = Life(store, tmp_path / "a", skip=("cache/", "*.lock"))
+    await life.boot()
+    for number in range(6):
+        write(life.root / f"f{number}", "one")
+    write(life.root / "cache" / "big", "x")
+    write(life.root / "a.lock", "x")
+    first = await life.engine.take("change")
+    assert first.record is not None
+    assert first.record.files == 6
+    write(life.root / "f1", "two")
+    await life.engine.take("change")
+
+    await life.engine.restore(first.record.sequence)
+
+    assert (life.root / "cache" / "big").read_text() == "x"
+    assert (life.root / "a.lock").exists()
