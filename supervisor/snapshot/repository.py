@@ -64,6 +64,12 @@ class LoadedTree:
     base_bytes: int
 
 
+class UnsafeBucket(RepositoryError):
+    """The bucket cannot keep two writers apart."""
+
+    code = "bucket-unsafe"
+
+
 class Repository:
     """Reading is free; writing begins with `claim`."""
 
@@ -98,6 +104,8 @@ class Repository:
         """Become the only writer: the epoch goes up by one, and with it every earlier writer is fenced."""
         for _ in range(CAS_ATTEMPTS):
             seen = await self.read()
+            if seen is None:
+                await self._prove_conditional_writes()
             head = self._claimed(seen.head if seen else None, identity)
             try:
                 etag = await self._write(head, seen)
@@ -107,6 +115,23 @@ class Repository:
         raise StoreUnavailable(
             f"{self._store.url}: {fmt.HEAD_KEY} changed under each of {CAS_ATTEMPTS} attempts to claim it",
             hint="several daemons start on one bucket and prefix; give each agent its own prefix",
+        )
+
+    async def _prove_conditional_writes(self) -> None:
+        """Some servers accept conditional writes and ignore the condition: with them nothing can be fenced, and two
+        lives would overwrite each other. Asked once, before a repository is begun."""
+        key = f"probe-{self._new_id()}"
+        try:
+            await self._store.put_if_absent(key, b"one")
+            try:
+                await self._store.put_if_absent(key, b"two")
+            except PreconditionFailed:
+                return
+        finally:
+            await self._store.delete([key])
+        raise UnsafeBucket(
+            f"{self._store.url} ignores conditional writes (If-None-Match): two writers would not see each other",
+            hint="use R2, S3, Ceph or a local directory; docs/providers.md lists what was tried",
         )
 
     def _claimed(self, head: Head | None, identity: Identity) -> Head:
@@ -143,6 +168,13 @@ class Repository:
         if over is None:
             return await self._store.put_if_absent(fmt.HEAD_KEY, data)
         return await self._store.replace(fmt.HEAD_KEY, data, etag=over.etag)
+
+    async def head_etag(self) -> str | None:
+        """HEAD's ETag, or None where it is gone."""
+        try:
+            return (await self._store.stat(fmt.HEAD_KEY)).etag
+        except ObjectNotFound:
+            return None
 
     async def swap(self, head: Head, over: HeadVersion) -> HeadVersion:
         """Write `head` over the version seen. Raises `PreconditionFailed`."""
@@ -220,8 +252,11 @@ class Claim:
         return self._epoch
 
     async def refresh(self) -> Head:
-        """Read HEAD. Raises `Fenced` where another writer has claimed it since."""
+        """Look at HEAD, in one cheap request where it has not changed. Raises `Fenced` where another writer has
+        claimed it since."""
         async with self._lock:
+            if await self._repository.head_etag() == self._version.etag:
+                return self._version.head
             return await self._read()
 
     async def commit(self, record: SnapshotRecord, retention: Retention) -> Head:

@@ -13,8 +13,8 @@ MAX_SEGMENT_BYTES = 255
 def key_problem(key: str) -> str:
     """Why this key cannot be stored everywhere; empty where it can.
 
-    Dot segments are refused because clients and servers on the way normalise them, control characters because XML
-    listings cannot carry them, empty segments because a directory tree has none.
+    Dot segments are refused because clients and servers on the way normalise them, control characters because
+    XML listings cannot carry them, empty segments because a directory tree has none.
     """
     if not key:
         return "it is empty"

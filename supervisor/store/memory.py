@@ -20,10 +20,10 @@ class _Version:
 
 
 class MemoryStore:
-    """Objects in a dictionary. Several writers share a bucket by sharing the store; closing it forgets nothing.
+    """Objects in a dictionary. Writers share a bucket by sharing the store; closing it forgets nothing.
 
-    Every operation takes effect at one instant, after giving way to the loop once, so that the interleavings of a
-    real network are possible and yet the same on every run.
+    Every operation takes effect at one instant, after giving way to the loop once, so that the interleavings
+    of a real network are possible and yet the same on every run.
 
     Args:
         name: shown in the URL.

@@ -1,8 +1,9 @@
 """A bucket behind the S3 API (R2, AWS, Ceph RGW and others), through s3fs.
 
-One call here is one request on the wire, so that a caller's deadline, the metrics and the bill can be reasoned about:
-s3fs's and botocore's own retries are off. One hidden repetition remains: aiohttp sends a PUT again when a kept-alive
-connection turns out to be closed, so even a 412 may be the echo of an own write. `RetryingStore` reads back.
+One call here is one request on the wire, so that a caller's deadline, the metrics and the bill can be reasoned
+about: s3fs's and botocore's own retries are off. One hidden repetition remains: aiohttp sends a PUT again when a
+kept-alive connection turns out to be closed, so even the first 412 may be the echo of an own write;
+`RetryingStore` reads back.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class S3Store:
 
     async def stat(self, key: str) -> ObjectInfo:
         try:
-            answer = await self._call("head_object", "stat", key)
+            answer = await self._on_object("head_object", "stat", key)
         except ObjectNotFound:
             # An answer to HEAD has no body, so its 404 does not tell a missing object from a missing bucket.
             answer, _ = await self._download(key)
@@ -110,9 +111,9 @@ class S3Store:
     async def replace(self, key: str, data: bytes, *, etag: str) -> str:
         """See `Store.replace`.
 
-        Ceph RGW and DigitalOcean Spaces send quoted ETags and match only unquoted ones; R2 and AWS follow the RFC,
-        and a server that cannot parse If-Match might ignore it. So the RFC's form goes first, and the other only
-        after a 412 for an ETag that is still the object's.
+        Ceph RGW and DigitalOcean Spaces send quoted ETags and match only unquoted ones; R2 and AWS follow the
+        RFC, and a server that cannot parse If-Match might ignore it. So the RFC's form goes first, and the
+        other only after a 412 for an ETag that is still the object's.
         """
         if self._unquoted_etags:
             return await self._replace(key, data, etag.strip('"'))
@@ -129,7 +130,8 @@ class S3Store:
         return new
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
-        """See `Store.list`. Keys that no store accepts are left out (`dir/`, made by consoles to show a folder)."""
+        """See `Store.list`. Keys that no store accepts are left out, such as `dir/`, by which consoles show an
+        empty folder."""
         check_prefix(prefix)
         token: dict[str, str] = {}
         while True:
@@ -137,7 +139,6 @@ class S3Store:
                 "list_objects_v2",
                 "list",
                 prefix,
-                by_prefix=True,
                 Prefix=self._prefix + prefix,
                 MaxKeys=self._page_size,
                 **token,
@@ -154,14 +155,14 @@ class S3Store:
             token = following
 
     async def delete(self, keys: Iterable[str]) -> None:
-        """See `Store.delete`. One request a key: the batch request needs a checksum header that servers disagree
-        about (Content-MD5 here, CRC32 there), and reports failures one by one; single deletes cost nothing on R2."""
+        """See `Store.delete`. One request a key: the batch request needs a checksum header that servers
+        disagree about (Content-MD5 here, CRC32 there); single deletes cost nothing on R2."""
         pending = iter([check_key(key) for key in keys])
 
         async def worker() -> None:
             for key in pending:
                 try:
-                    await self._call("delete_object", "delete", key)
+                    await self._on_object("delete_object", "delete", key)
                 except ObjectNotFound:  # older Ceph; others answer 204
                     continue
 
@@ -179,7 +180,7 @@ class S3Store:
             await client.close()
 
     async def _download(self, key: str, **options: str) -> tuple[dict[str, Any], bytes]:
-        answer = await self._call("get_object", "read", key, **options)
+        answer = await self._on_object("get_object", "read", key, **options)
         try:
             async with answer["Body"] as stream:
                 data: bytes = await stream.read()
@@ -191,7 +192,7 @@ class S3Store:
 
     async def _upload(self, key: str, data: bytes, **conditions: str) -> str:
         # A stream, since aiohttp writes bytes in one piece and so would hold up the loop for a whole pack.
-        answer = await self._call("put_object", "write", key, Body=io.BytesIO(data), **conditions)
+        answer = await self._on_object("put_object", "write", key, Body=io.BytesIO(data), **conditions)
         etag: str = answer["ETag"]
         return etag
 
@@ -207,13 +208,13 @@ class S3Store:
         except ObjectNotFound:
             return False
 
-    async def _call(
-        self, operation: str, verb: str, key: str, *, by_prefix: bool = False, **arguments: Any
-    ) -> dict[str, Any]:
-        if not by_prefix:
-            arguments["Key"] = self._prefix + check_key(key)
-            if len(arguments["Key"].encode()) > MAX_KEY_BYTES:
-                raise StoreError(f"object key {key[:100]!r} cannot be used: too long below {self.url}")
+    async def _on_object(self, operation: str, verb: str, key: str, **arguments: Any) -> dict[str, Any]:
+        full_key = self._prefix + check_key(key)
+        if len(full_key.encode()) > MAX_KEY_BYTES:
+            raise StoreError(f"object key {key[:100]!r} cannot be used: too long below {self.url}")
+        return await self._call(operation, verb, key, Key=full_key, **arguments)
+
+    async def _call(self, operation: str, verb: str, key: str, **arguments: Any) -> dict[str, Any]:
         try:
             filesystem = await self._connected()
             answer: dict[str, Any] = await filesystem._call_s3(operation, Bucket=self._bucket, **arguments)

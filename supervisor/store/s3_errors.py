@@ -1,7 +1,7 @@
 """What an S3 client's failure means: decided by the answer's error code and status, never by its text.
 
-s3fs wraps botocore's `ClientError` into whichever `OSError` it thinks fits and keeps the original as the cause; the
-answer is looked for along that chain.
+s3fs wraps botocore's `ClientError` into whichever `OSError` it thinks fits and keeps the original as the cause;
+the answer is looked for along that chain.
 """
 
 from __future__ import annotations

@@ -1,0 +1,179 @@
+"""Retries around a store: backoff with jitter under one deadline, and conditional writes that know their outcome.
+
+A conditional write whose answer was lost must not be repeated blindly: the repetition meets its own first write and
+gets a 412. So every doubtful outcome, a 412 included, is read back. The callers put a unique `write_id` into what
+they write conditionally; equal bytes therefore prove an own write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Literal, TypeVar
+
+from supervisor.clock import Clock
+from supervisor.errors import ObjectNotFound, PreconditionFailed, StoreError, StoreUnavailable
+from supervisor.store.protocol import ObjectInfo, Store, StoredObject
+
+_T = TypeVar("_T")
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How long and how often to try. Durations are seconds.
+
+    Args:
+        deadline: after this, no attempt of an operation is begun any more.
+        base: the first pause is drawn from 0 to this, each further one from twice as much.
+        cap: the longest pause.
+        attempt: how long one attempt may take, before the allowance for its bytes.
+        slowest: bytes per second of the slowest link that is still waited for.
+        unknown_size: bytes allowed for where the size is not known beforehand.
+        write_interval: between writes of one key by `replace`; R2 answers 429 to more than one a second.
+    """
+
+    deadline: float = 30.0
+    base: float = 0.2
+    cap: float = 5.0
+    attempt: float = 10.0
+    slowest: float = 128 * 1024.0
+    unknown_size: int = 16 * 1024 * 1024
+    write_interval: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt as an observer sees it.
+
+    Args:
+        operation: the method's name; `read_back` for the read after a doubtful write.
+        price: R2's class of these requests: A (writes, listings), B (reads) or free (deletes).
+        requests: how many requests it stands for (a listing's pages, a delete's keys).
+        seconds: how long it took.
+        size: bytes sent or received.
+        outcome: `ok`, or the code of the error.
+    """
+
+    operation: str
+    price: Literal["A", "B", "free"]
+    requests: int
+    seconds: float
+    size: int
+    outcome: str
+
+
+class RetryingStore:
+    """A store that tries again. See `Store` for the operations.
+
+    Args:
+        inner: the store that makes one request a call.
+        clock: measures deadlines and pauses.
+        random: draws the jitter.
+        policy: how long and how often to try.
+        observer: called after every attempt; it must not raise.
+    """
+
+    def __init__(
+        self,
+        inner: Store,
+        clock: Clock,
+        random: Random,
+        policy: RetryPolicy | None = None,
+        *,
+        observer: Callable[[Attempt], None] | None = None,
+    ) -> None:
+        self._inner = inner
+        self._clock = clock
+        self._random = random
+        self._policy = policy or RetryPolicy()
+        self._observer = observer
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._written: dict[str, float] = {}
+        self.reachable: bool | None = None
+        """Whether the last attempt was answered; None before the first."""
+        self.last_success: float | None = None
+        """When the bucket last answered (seconds since 1970)."""
+        self.last_error: StoreError | None = None
+        """The last failure (an absent object and a lost race are none)."""
+        self.last_error_at: float | None = None
+        """When that was (seconds since 1970)."""
+
+    def __repr__(self) -> str:
+        return f"RetryingStore({self._inner!r})"
+
+    @property
+    def url(self) -> str:
+        return self._inner.url
+
+    async def get(self, key: str) -> StoredObject:
+        budget = self._budget(self._policy.unknown_size)
+        return await self._repeat(
+            budget, "get", "B", lambda: self._inner.get(key), size=lambda found: len(found.data)
+        )
+
+    async def get_range(self, key: str, start: int, end: int) -> bytes:
+        budget = self._budget(end - start)
+        return await self._repeat(
+            budget, "get_range", "B", lambda: self._inner.get_range(key, start, end), size=len
+        )
+
+    async def stat(self, key: str) -> ObjectInfo:
+        return await self._repeat(self._budget(0), "stat", "B", lambda: self._inner.stat(key))
+
+    async def put(self, key: str, data: bytes) -> str:
+        budget = self._budget(len(data))
+        try:
+            return await self._repeat(
+                budget, "put", "A", lambda: self._inner.put(key, data), size=lambda _: len(data)
+            )
+        finally:
+            self._note_write(key)
+
+    async def put_if_absent(self, key: str, data: bytes) -> str:
+        return await self._write(
+            "put_if_absent", key, data, None, lambda: self._inner.put_if_absent(key, data)
+        )
+
+    async def replace(self, key: str, data: bytes, *, etag: str) -> str:
+        async def spaced() -> str:
+            return await self._inner.replace(key, data, etag=etag)
+
+        async with self._turns.setdefault(key, asyncio.Lock()):
+            return await self._write("replace", key, data, etag, spaced)
+
+    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        """See `Store.list`. A listing that breaks off goes on behind the last key that it had; the deadline counts
+        from the last progress."""
+        found: builtins.list[ObjectInfo] = []
+
+        async def collect() -> builtins.list[ObjectInfo]:
+            async for info in self._inner.list(prefix):
+                if not found or info.key > found[-1].key:
+                    found.append(info)
+            return found
+
+        budget, known = self._budget(self._policy.unknown_size), 0
+        while True:
+            try:
+                await self._attempt(budget, "list", "A", collect, requests=lambda: len(found) // _PAGE + 1)
+                break
+            except StoreUnavailable as failed:
+                if len(found) > known:
+                    budget, known = self._budget(self._policy.unknown_size), len(found)
+                await self._pause(budget, failed)
+        for info in found:
+            yield info
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        doomed = tuple(keys)
+        budget = self._budget(len(doomed) * 1024)
+        await self._repeat(
+            budget, "delete", "free", lambda: self._inner.delete(doomed), requests=lambda: len(doomed)
+        )
+
+    async def close(self) -> None:
+        await self._inner.close()
