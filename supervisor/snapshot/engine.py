@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -87,6 +88,8 @@ class Engine:
         self._claim: Claim | None = None
         self._snapshotter: Snapshotter | None = None
         self._restorer = Restorer(store, root, rules=rules, classes=classes, owner=owner)
+        # A snapshot taken between the steps of a restore would store a tree that is neither the old nor the new one.
+        self._turn = asyncio.Lock()
 
     @property
     def head(self) -> Head | None:
@@ -267,17 +270,18 @@ class Engine:
         progress: Progress = no_progress,
     ) -> Taken:
         """See `Snapshotter.take`."""
-        return await self._writer.take(
-            reason,
-            quiesce=quiesce,
-            consistent=consistent,
-            force=force,
-            accept_shrink=accept_shrink,
-            check_databases=check_databases,
-            pin=pin,
-            note=note,
-            progress=progress,
-        )
+        async with self._turn:
+            return await self._writer.take(
+                reason,
+                quiesce=quiesce,
+                consistent=consistent,
+                force=force,
+                accept_shrink=accept_shrink,
+                check_databases=check_databases,
+                pin=pin,
+                note=note,
+                progress=progress,
+            )
 
     async def refresh(self) -> Head:
         """Read HEAD. Raises `Fenced` where somebody else has claimed it."""
@@ -285,26 +289,43 @@ class Engine:
 
     async def rescue(self) -> str:
         """Keep the tree outside of the history; see `Snapshotter.rescue`."""
-        return await self._writer.rescue()
+        async with self._turn:
+            return await self._writer.rescue()
 
     async def restore(self, sequence: int, progress: Progress = no_progress) -> SnapshotRecord:
         """Put an older snapshot in place and commit it as the newest. The agent must be down, and stays down until
-        this has ended. The state before is committed first, and pinned. Raises `UsageError` for an unknown number."""
-        record = find(self._held.head, sequence)
-        loaded = await self._repository.load(self._held.head, record)
-        before = await self._writer.take(
-            "before-restore", consistent=True, force=True, pin="before-restore", note=f"before restoring {sequence}"
-        )
-        self._disk.unmark()
-        restored = await self._restorer.restore(loaded.tree, known=self._writer.known, progress=progress)
-        assert before.record is not None, "a forced snapshot is always committed"
-        self._disk.mark(Marker(repository=self._held.head.repository, sequence=before.record.sequence))
-        self._writer.adopt(loaded, restored.known)
-        taken = await self._writer.take(
-            "restore", consistent=True, force=True, accept_shrink=True, note=f"restored from {sequence}"
-        )
-        assert taken.record is not None, "a forced snapshot is always committed"
-        return taken.record
+        this has ended. The state before is committed first, and pinned.
+
+        Raises `UsageError` for an unknown number, and whatever a restore raises. Where the tree was touched already,
+        `ready` is False afterwards: `bring_back` makes it whole again.
+        """
+        async with self._turn:
+            record = find(self._held.head, sequence)
+            loaded = await self._repository.load(self._held.head, record)
+            writer = self._writer
+            before = await writer.take(
+                "before-restore",
+                consistent=True,
+                force=True,
+                pin="before-restore",
+                note=f"before restoring {sequence}",
+            )
+            assert before.record is not None, "a forced snapshot is always committed"
+            self._disk.unmark()
+            try:
+                restored = await self._restorer.restore(loaded.tree, known=writer.known, progress=progress)
+            except BaseException:
+                self._stop_writer()
+                raise
+            self._disk.mark(
+                Marker(repository=self._held.head.repository, sequence=before.record.sequence)
+            )
+            writer.adopt(loaded, restored.known)
+            taken = await writer.take(
+                "restore", consistent=True, force=True, accept_shrink=True, note=f"restored from {sequence}"
+            )
+            assert taken.record is not None, "a forced snapshot is always committed"
+            return taken.record
 
     async def release(self) -> None:
         """Let go of the repository. Raises `Fenced` and store errors."""

@@ -16,6 +16,7 @@ import msgspec
 from supervisor.clock import Clock
 from supervisor.errors import (
     Fenced,
+    MoltinitError,
     ObjectNotFound,
     PreconditionFailed,
     RepositoryError,
@@ -62,6 +63,12 @@ class LoadedTree:
     base_key: str
     base_tree: Tree
     base_bytes: int
+
+
+class HeadMoved(MoltinitError):
+    """HEAD went on under a snapshot that was described before; the next attempt takes that into account."""
+
+    code = "head-moved"
 
 
 class UnsafeBucket(RepositoryError):
@@ -263,12 +270,14 @@ class Claim:
         """Make a snapshot part of the history; the packs and the manifest must be stored already.
 
         Doing it twice is doing it once, so an unknown outcome (`StoreUnavailable`) is answered by trying again.
-        Raises `Fenced`.
+        Raises `Fenced`, and `HeadMoved` where an earlier commit that seemed to have failed went through.
         """
 
         def change(head: Head) -> Head | None:
             if any(known.manifest == record.manifest for known in head.snapshots):
                 return None
+            if head.sequence >= record.sequence:
+                raise HeadMoved(f"snapshot {record.sequence} was described before HEAD reached {head.sequence}")
             stamped = msgspec.structs.replace(record, committed_at=self._repository._clock.time())
             return msgspec.structs.replace(
                 head,
@@ -313,7 +322,7 @@ class Claim:
             )
         head = seen.head
         if head.epoch != self._epoch or head.writer.boot != self._identity.boot:
-            kept = made is not None and made(head) is None
+            kept = made is not None and _went_through(made, head)
             raise Fenced(
                 f"epoch {self._epoch} was superseded by epoch {head.epoch}, claimed by {head.writer.host or 'another'}"
                 f" (boot {head.writer.boot})" + (", after the last commit went through" if kept else ""),
@@ -322,3 +331,9 @@ class Claim:
         self._version = seen
         return head
 
+
+def _went_through(change: Callable[[Head], Head | None], head: Head) -> bool:
+    try:
+        return change(head) is None
+    except HeadMoved:
+        return False

@@ -147,10 +147,10 @@ class Snapshotter:
             async with PackUploads(self._store) as uploads:
                 async with quiesce or nullcontext(consistent) as still:
                     captured = await self._read(uploads, check_databases or still, progress)
-                unchanged = captured.tree.same_as(self._state.tree) and self._claim.head.snapshots
-                if not (unchanged and not force and not accept_shrink):
+                wanted = force or accept_shrink or self._is_news(captured.tree, bool(still))
+                if wanted:
                     record, base, shrunk = await self._describe(captured, uploads, accept_shrink)
-            if unchanged and not force and not accept_shrink:
+            if not wanted:
                 self._state.known = captured.known
                 return self._taken(None, captured, uploads, started, None)
             record = fmt.replace_record(
@@ -186,6 +186,13 @@ class Snapshotter:
     def close(self) -> None:
         """Give back the thread."""
         self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def _is_news(self, tree: Tree, consistent: bool) -> bool:
+        """Does HEAD not say this yet? That the same tree was seen while the agent held still is news, too."""
+        snapshots = self._claim.head.snapshots
+        if not snapshots or not tree.same_as(self._state.tree):
+            return True
+        return consistent and not snapshots[-1].consistent
 
     async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
