@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
@@ -21,7 +21,6 @@ from supervisor.concurrency import task_group
 from supervisor.errors import AgentError, ExitCode, Fenced, MoltinitError, UsageError
 from supervisor.health.metrics import Metrics
 from supervisor.health.problems import Problems
-from supervisor.init.signals import StopRequest
 from supervisor.phases import INTERRUPTIBLE, NEXT, Outcome, Phase, Timeline
 from supervisor.process.keeper import Keeper
 from supervisor.snapshot.engine import BroughtBack, Engine
@@ -33,6 +32,16 @@ RETRY_LEAST, RETRY_MOST = 1.0, 10.0
 """Seconds between two attempts to claim, restore or configure, doubling from the first to the second."""
 
 _Result = TypeVar("_Result")
+
+
+class StopRequest(Protocol):
+    """The wish to end: `stop_requested` begins the drain, `urgent` shortens what is left of it."""
+
+    @property
+    def stop_requested(self) -> asyncio.Event: ...
+
+    @property
+    def urgent(self) -> asyncio.Event: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +133,7 @@ class Lifecycle:
     def _enter(self, phase: Phase, outcome: Outcome) -> None:
         before = self._timeline.phase
         seconds = self._timeline.enter(phase)
-        self._metrics.phase_ended(before.value, outcome.value, seconds)
+        self._metrics.phase_ended(before.value, seconds, target=phase.value)
         self._log.info(
             "lifecycle.phase", phase=phase.value, after=before.value, outcome=outcome.value, seconds=round(seconds, 3)
         )
@@ -153,7 +162,7 @@ class Lifecycle:
             return Outcome.FAILED
 
     async def _until_interrupted(self, work: Coroutine[Any, Any, None]) -> Outcome:
-        tasks = [asyncio.ensure_future(t) for t in (work, self._stop.requested.wait(), self._interrupted.wait())]
+        tasks = [asyncio.ensure_future(t) for t in (work, self._stop.stop_requested.wait(), self._interrupted.wait())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -166,7 +175,7 @@ class Lifecycle:
             return Outcome.FENCED
         if self._fault is not None:
             return Outcome.FAILED
-        return Outcome.STOPPED if self._stop.requested.is_set() else Outcome.DONE
+        return Outcome.STOPPED if self._stop.stop_requested.is_set() else Outcome.DONE
 
     # -- the phases
 

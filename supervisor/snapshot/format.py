@@ -205,11 +205,13 @@ def _decode(data: bytes, kind: type[_T], key: str) -> _T:
 
 class _Versioned(msgspec.Struct):
     format: int
+    encryption: msgspec.Raw | None = None
 
 
 def _check_version(data: bytes, key: str) -> None:
     try:
-        version = msgspec.json.decode(data, type=_Versioned).format
+        read = msgspec.json.decode(data, type=_Versioned)
+        version = read.format
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise RepositoryError(f"{key} is damaged: {error}") from error
     if version > FORMAT:
@@ -217,6 +219,8 @@ def _check_version(data: bytes, key: str) -> None:
             f"{key} has format {version}; this moltinit reads up to {FORMAT}",
             hint="start the moltinit version that wrote it, or a newer one",
         )
+    if read.encryption is not None:
+        raise UnsupportedFormat(f"{key} is encrypted; this moltinit cannot read it", hint="start a newer version")
     if version < 1:
         raise RepositoryError(f"{key} has format {version}, which never existed")
 

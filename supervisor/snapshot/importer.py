@@ -7,6 +7,7 @@ start if it was interrupted, since the marker is written only at its end.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,11 +17,15 @@ from typing import Protocol
 from supervisor.concurrency import task_group
 from supervisor.errors import RepositoryError
 from supervisor.snapshot.descend import Root
+from supervisor.snapshot.restore import RestoreFailed
 from supervisor.snapshot.tree import checked_path
 from supervisor.store.protocol import ObjectInfo, Store
 
 OBJECTS_IN_FLIGHT = 16
 MAX_OBJECT_BYTES = 512 << 20
+
+_IMPOSSIBLE = (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)
+"""A bucket may hold `a` and `a/b`, and names longer than a file system takes."""
 
 
 class Source(Protocol):
@@ -72,7 +77,7 @@ async def import_foreign(
                 plan.append((info, path))
     if not plan:
         return None
-    await _download(store, root, plan, owner, progress)
+    await _download(store, root, plan, refused, owner, progress)
     return Imported(len(plan), sum(info.size for info, _ in plan), tuple(prefixes), tuple(refused))
 
 
@@ -91,6 +96,7 @@ async def _download(
     store: Store,
     root: Path,
     plan: list[tuple[ObjectInfo, str]],
+    refused: list[str],
     owner: tuple[int, int] | None,
     progress: Callable[[int, int], None],
 ) -> None:
@@ -110,7 +116,14 @@ async def _download(
                     )
                 data = (await store.get(info.key)).data if info.size else b""
                 # Small writes on the loop's own thread: the shared directory descriptors allow no other.
-                _write(place, path, data, info.modified, owner)
+                try:
+                    _write(place, path, data, info.modified, owner)
+                except OSError as error:
+                    if error.errno not in _IMPOSSIBLE:
+                        raise RestoreFailed(
+                            f"{info.key} cannot be written to {root}: {error.strerror}", hint="free disk space"
+                        ) from error
+                    refused.append(info.key)
                 done += len(data)
                 progress(done, total)
 

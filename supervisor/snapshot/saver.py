@@ -104,8 +104,8 @@ class Saver:
             taken = await self._engine.take(
                 reason, quiesce=quiesce, consistent=consistent, check_databases=consistent, force=force, note=note
             )
-        except MoltinitError as error:
-            self._metrics.snapshot_failed(reason, error.code)
+        except MoltinitError:
+            self._metrics.snapshot_failed(reason)
             raise
         self._account(reason, taken)
         return taken
@@ -132,7 +132,14 @@ class Saver:
         record = taken.record
         if record is None:
             return
-        self._metrics.snapshot_taken(reason, record, taken)
+        self._metrics.snapshot_taken(
+            reason,
+            seconds=taken.seconds,
+            read_bytes=taken.read_bytes,
+            uploaded_bytes=taken.uploaded_bytes,
+            sequence=record.sequence,
+            committed_at=record.committed_at,
+        )
         self._log.info(
             "snapshot.committed",
             sequence=record.sequence,

@@ -10,8 +10,8 @@ from pathlib import Path
 from supervisor.clock import Clock
 from supervisor.snapshot.rules import SkipRules
 
-RETRY_SECONDS = 10.0
-"""How long to wait before watching again after the watcher ended."""
+RETRY_LEAST, RETRY_MOST = 1.0, 60.0
+"""Seconds before watching again after the watcher ended, doubling while it ends at once."""
 
 
 async def watch(
@@ -34,13 +34,17 @@ async def watch(
         name = path[prefix:]
         return bool(name) and not rules.skips(name, is_directory=False)
 
+    pause = RETRY_LEAST
     while True:
+        began = clock.monotonic()
         try:
             async for _ in watchfiles.awatch(
                 root, watch_filter=wanted, debounce=100, step=50, ignore_permission_denied=True
             ):
                 changed.set()
-        except (OSError, RuntimeError, UnicodeError) as error:
+        except (OSError, RuntimeError, ExceptionGroup) as error:
             failed(error)
+        await clock.sleep(pause)
+        # Whatever happened while nobody watched.
         changed.set()
-        await clock.sleep(RETRY_SECONDS)
+        pause = min(pause * 2, RETRY_MOST) if clock.monotonic() - began < RETRY_MOST else RETRY_LEAST

@@ -1,0 +1,174 @@
+"""What the front door may ask, answered by the parts that know (`supervisor.http.operations`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from agent_runtime.contract import AgentRuntime
+from supervisor.health.bucket import BucketHealth
+from supervisor.health.metrics import Metrics
+from supervisor.health.problems import Problem, Problems
+from supervisor.health.status import (
+    AgentStatus,
+    BucketStatus,
+    LastSnapshot,
+    SnapshotStatus,
+    status_document,
+)
+from supervisor.lifecycle import Lifecycle
+from supervisor.phases import Phase, Timeline
+from supervisor.process.keeper import Keeper
+from supervisor.process.logs import AgentLogs
+from supervisor.snapshot.engine import Engine
+from supervisor.snapshot.format import SnapshotRecord, to_builtins
+from supervisor.snapshot.saver import Saver
+
+Document = dict[str, Any]
+
+NOT_READY = {
+    Phase.CLAIM: ("not-claimed", "the repository is not claimed yet"),
+    Phase.RESTORE: ("not-restored", "the agent's state is being restored"),
+    Phase.CONFIGURE: ("not-configured", "the agent is not configured yet"),
+    Phase.LAUNCH: ("not-started", "the agent has not finished starting"),
+    Phase.DRAIN: ("draining", "the daemon is stopping"),
+    Phase.SEAL: ("sealing", "the last snapshot is being taken"),
+    Phase.EXIT: ("exiting", "the daemon is exiting"),
+}
+"""Why a phase is not ready: code and sentence."""
+
+
+class Control:
+    """The daemon as the front door sees it."""
+
+    def __init__(
+        self,
+        *,
+        timeline: Timeline,
+        lifecycle: Lifecycle,
+        engine: Engine,
+        saver: Saver,
+        keeper: Keeper,
+        runtime: AgentRuntime,
+        agent_version: str,
+        logs: AgentLogs,
+        problems: Problems,
+        metrics: Metrics,
+        bucket: BucketHealth,
+        bucket_url: str,
+        agent_uid: Callable[[], int],
+    ) -> None:
+        self._timeline = timeline
+        self._lifecycle = lifecycle
+        self._engine = engine
+        self._saver = saver
+        self._keeper = keeper
+        self._runtime = runtime
+        self._agent_version = agent_version
+        self._logs = logs
+        self._problems = problems
+        self._metrics = metrics
+        self._bucket = bucket
+        self._bucket_url = bucket_url
+        self._agent_uid = agent_uid
+
+    def phase(self) -> str:
+        return self._timeline.phase.value
+
+    def liveness(self) -> Document:
+        return {"ok": True, "phase": self.phase()}
+
+    def readiness(self) -> tuple[bool, Document]:
+        failing = self._failing()
+        return not failing, {"ready": not failing, "phase": self.phase(), "failing": failing}
+
+    def _failing(self) -> list[Document]:
+        """An agent that serves is ready, whatever else is wrong; one that does not comes with all that is known."""
+        if self._timeline.phase is Phase.SERVE and self._keeper.ready:
+            return []
+        if self._timeline.phase is Phase.SERVE:
+            code, message = "agent-down", f"the agent is {self._keeper.state}"
+        else:
+            code, message = NOT_READY.get(self._timeline.phase, ("starting", "the daemon is starting"))
+        problems = [{"code": problem.code, "message": problem.message} for problem in self._problems.current()]
+        return [{"code": code, "message": message}, *problems]
+
+    def startup(self) -> tuple[bool, Document]:
+        started = self._keeper.started_once
+        return started, {"started": started, "phase": self.phase(), "failing": [] if started else self._failing()}
+
+    def status(self) -> Document:
+        head = self._engine.head
+        last = next((r for r in reversed(head.snapshots) if r.promoted), None) if head else None
+        exit_ = self._keeper.last_exit
+        problems: Sequence[Problem] = self._problems.current()
+        return status_document(
+            phase=self.phase(),
+            ready=not self._failing(),
+            problems=problems,
+            agent=AgentStatus(
+                name=self._runtime.name,
+                version=self._agent_version,
+                pid=self._keeper.pid,
+                uid=self._agent_uid() if self._keeper.pid else None,
+                restarts=self._keeper.restarts,
+                last_exit=exit_.code if exit_ else None,
+                state=str(self._keeper.state),
+            ),
+            snapshots=SnapshotStatus(
+                last=_last(last), count=len(head.snapshots) if head else 0, pending=self._saver.pending
+            ),
+            bucket=BucketStatus(
+                url=self._bucket_url,
+                epoch=self._engine.epoch,
+                writer=head.writer.boot if head else None,
+                reachable=self._bucket.reachable,
+                last_error=self._bucket.last_error,
+            ),
+            timings=self._timeline.timings,
+        )
+
+    def metrics(self) -> bytes:
+        return self._metrics.render()
+
+    def gateway(self) -> tuple[str, int] | None:
+        serving = self._timeline.phase in (Phase.LAUNCH, Phase.SERVE)
+        return self._runtime.address if serving and self._keeper.ready else None
+
+    def agent_logs(self, after: int, limit: int) -> Sequence[Document]:
+        return [line.as_dict() for line in self._logs.since(after, limit)]
+
+    async def snapshots(self) -> list[Document]:
+        head = self._engine.head
+        return [snapshot_document(record) for record in reversed(head.snapshots)] if head else []
+
+    async def take_snapshot(self, reason: str, *, note: str = "") -> Document:
+        taken = await self._lifecycle.take_snapshot(reason, note)
+        assert taken.record is not None, "a forced snapshot is always committed"
+        return {**snapshot_document(taken.record), "uploaded_bytes": taken.uploaded_bytes, "shrunk": taken.shrunk}
+
+    async def restore(self, sequence: int) -> Document:
+        return snapshot_document(await self._lifecycle.restore(sequence))
+
+    async def restart_agent(self) -> Document:
+        await self._keeper.restart("an operator asked for it")
+        return {"restarting": True}
+
+
+def snapshot_document(record: SnapshotRecord) -> Document:
+    """A snapshot as `/api/admin/snapshots` and `moltinit snapshots --json` show it."""
+    document: Document = to_builtins(record)
+    return document
+
+
+def _last(record: SnapshotRecord | None) -> LastSnapshot | None:
+    if record is None:
+        return None
+    return LastSnapshot(
+        sequence=record.sequence,
+        taken_at=record.taken_at,
+        committed_at=record.committed_at,
+        files=record.files,
+        bytes=record.bytes,
+        consistent=record.consistent,
+    )

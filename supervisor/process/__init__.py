@@ -1,0 +1,1 @@
+"""One supervised agent: spawned, probed, restarted, stopped, and its output kept."""
