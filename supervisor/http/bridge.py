@@ -83,7 +83,7 @@ async def _pump(source: Socket, target: Socket, *, lost: int) -> Ending:
 
 
 def _sendable(code: int | None) -> int:
-    # A close without a code arrives as 0; 1005, 1006 and 1015 exist only in reports (RFC 6455, section 7.4.1).
+    # A close without a code arrives as 0; 1005, 1006 and 1015 are never sent (RFC 6455, section 7.4.1).
     return code if code and code not in (1004, 1005, 1006, 1015) else _NORMAL
 
 

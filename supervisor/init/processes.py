@@ -18,7 +18,8 @@ PF_KTHREAD = 0x00200000
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One row of the process table; pid and start_ticks (clock ticks since boot) together name it for ever."""
+    """One row of the process table; pid and start_ticks (clock ticks since boot) together name it for
+    ever."""
 
     pid: int
     parent: int

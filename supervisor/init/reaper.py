@@ -1,8 +1,8 @@
 """Orphans: adopted, waited for, and never confused with children that somebody here waits for.
 
 `waitpid(-1)` would steal the exit codes of the supervisor's own children. So a zombie is looked at first, and
-reaped only when it is certainly nobody's: not registered, not of our own session (every supervised child leads a
-session of its own, so what it leaves behind can never be in ours), and still there a moment later.
+reaped only when it is certainly nobody's: not registered, not of our own session (every supervised child
+leads a session of its own, so what it leaves behind can never be in ours), and still there a moment later.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Children:
         self._pids: set[int] = set()
 
     def add(self, pid: int) -> None:
-        """Somebody waits for this pid; to be called before control goes back to the event loop after a fork."""
+        """Somebody waits for this pid; to be called before control goes back to the event loop after a
+        fork."""
         self._pids.add(pid)
 
     def discard(self, pid: int) -> None:
@@ -42,8 +43,8 @@ class Reaper:
 
     Args:
         children: whom not to touch.
-        patience: seconds that a zombie has to be seen for, so that a `subprocess` call in another thread, which did
-            not register its child, can collect it.
+        patience: seconds that a zombie has to be seen for, so that a `subprocess` call in another thread,
+            which did not register its child, can collect it.
         pause: least seconds between two looks, so that a storm of deaths costs no more than a trickle.
         safety: a look is taken this often (seconds) even without SIGCHLD.
     """
@@ -82,7 +83,8 @@ class Reaper:
             self._woken.clear()
 
     def sweep(self, *, patience: float | None = None) -> int:
-        """Reap what is ripe; returns how many. `patience=0` is for the end of life, when nobody waits any more."""
+        """Reap what is ripe; returns how many. `patience=0` is for the end of life, when nobody waits any
+        more."""
         if not _somebody_died():
             self._first_seen.clear()
             return 0
@@ -112,7 +114,8 @@ def _somebody_died() -> bool:
 
 
 def adopt_orphans() -> bool:
-    """Make orphans among our descendants come to this process; PID 1 gets them anyway. False: the kernel refused."""
+    """Make orphans among our descendants come to this process; PID 1 gets them anyway. False: the kernel
+    refused."""
     if os.getpid() == 1:
         return True
     import ctypes

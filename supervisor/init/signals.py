@@ -1,7 +1,8 @@
 """Signals from the first moment of the process on: recorded without an event loop, delivered with one.
 
-PID 1 has no default dispositions: the kernel drops every signal that has no handler. So handlers are installed
-before anything slow happens, and a stop that arrives during the imports is waiting when the event loop starts.
+PID 1 has no default dispositions: the kernel drops every signal that has no handler. So handlers are
+installed before anything slow happens, and a stop that arrives during the imports is waiting when the event
+loop starts.
 
 | signal | meaning |
 | --- | --- |
@@ -29,7 +30,8 @@ SWALLOWED = (signal.SIGHUP, signal.SIGUSR1)
 HANDLED = (*STOP, *SWALLOWED, signal.SIGUSR2, signal.SIGCHLD)
 
 SAME_STOP_SECONDS = 0.5
-"""Stop signals this close together are one request: a terminal and a wrapper (`make`, `uv run`) each send theirs."""
+"""Stop signals this close together are one request: a terminal and a wrapper (`make`, `uv run`) each send
+theirs."""
 
 
 class Signals:
@@ -38,7 +40,9 @@ class Signals:
     `stop_requested` and `urgent` are set in the event loop, or at once where there is none yet.
     """
 
-    def __init__(self, log: EventLog | None = None, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, log: EventLog | None = None, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self.stop_requested = asyncio.Event()
         self.urgent = asyncio.Event()
         self._log: EventLog = log or NoLog()
@@ -55,9 +59,10 @@ class Signals:
 
     def install(self) -> None:
         """Take over the signals. Cheap, and needs no event loop: call it first of all."""
-        read_end, write_end = self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        # The pipe only wakes the event loop; what arrived is counted by the handler, so a full pipe loses nothing.
-        self._previous_wakeup = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        # The pipe only wakes the event loop; what arrived is counted by the handler, so a full pipe loses
+        # nothing.
+        self._previous_wakeup = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
         for number in HANDLED:
             self._previous[number] = signal.signal(number, self._handle)
         self._previous[signal.SIGPIPE] = signal.signal(signal.SIGPIPE, signal.SIG_IGN)

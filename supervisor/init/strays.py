@@ -16,8 +16,8 @@ Find = Callable[[], Collection[Process]]
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What became of the strays: how many were asked to go, how many of them had to be killed, and which are left
-    (in an uninterruptible sleep, or owned by a user that we may not signal)."""
+    """What became of the strays: how many were asked to go, how many of them had to be killed, and which are
+    left (in an uninterruptible sleep, or owned by a user that we may not signal)."""
 
     asked: int = 0
     killed: int = 0

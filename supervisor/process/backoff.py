@@ -12,9 +12,9 @@ from dataclasses import dataclass
 class BackoffPolicy:
     """Seconds and counts of the restart policy.
 
-    A crash loop is `failures` failed lives within `failure_window`. Restarts that the agent asks for need no wait, but
-    more than `free_restarts` of them within `free_restart_window` are counted as failures, so that an agent that
-    exits with 0 at once cannot spin.
+    A crash loop is `failures` failed lives within `failure_window`. Restarts that the agent asks for need no
+    wait, but more than `free_restarts` of them within `free_restart_window` are counted as failures, so that
+    an agent that exits with 0 at once cannot spin.
     """
 
     initial: float = 1.0

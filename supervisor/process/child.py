@@ -1,4 +1,5 @@
-"""One child process in a session of its own: spawned clean, signalled without races, gone completely at the end."""
+"""One child process in a session of its own: spawned clean, signalled without races, gone completely at the
+end."""
 
 from __future__ import annotations
 
@@ -124,11 +125,13 @@ class Child:
     async def clear(self) -> Ended:
         """Kill the program where it still runs, end everything it started, read its last words.
 
-        What moved to a session of its own is found as well, as long as orphans are reparented to this process.
+        What moved to a session of its own is found as well, as long as orphans are reparented to this
+        process.
         """
         self.signal(signal.SIGKILL)
         if not self._exited.done():
-            # A process in uninterruptible sleep outlives even SIGKILL; the machine's end must not wait for it.
+            # A process in uninterruptible sleep outlives even SIGKILL; the machine's end must not wait for
+            # it.
             await first(self.wait(), asyncio.sleep(HURRY_SECONDS))
         ended = await end(self._family, reap=lambda: None, term_seconds=0.5, kill_seconds=2.0)
         self._last_words()
@@ -145,7 +148,8 @@ class Child:
             threading.Thread(target=self._wait_in_thread, name=f"wait-{self.pid}", daemon=True).start()
 
     def _read(self) -> bool:
-        """One piece of output, so that a chatty child cannot keep the loop to itself; False when there is no more."""
+        """One piece of output, so that a chatty child cannot keep the loop to itself; False when there is no
+        more."""
         if self._pipe is None:
             return False
         try:
@@ -197,7 +201,8 @@ class Child:
             self._loop.call_soon_threadsafe(self._collect)
 
     def _family(self) -> list[Process]:
-        """What runs because of this child: below it, in its session or group, or orphaned since and adopted by us."""
+        """What runs because of this child: below it, in its session or group, or orphaned since and adopted
+        by us."""
         if self._row is None:
             return []
         table = process_table()

@@ -28,7 +28,8 @@ class LogFile:
         directory: made where it is missing, readable for its owner only.
         max_bytes: a file is rotated before it would grow beyond this.
         keep: how many rotated files stay.
-        on_error: told once, when writing starts to fail; writing is tried again at most every `max_bytes` of output.
+        on_error: told once, when writing starts to fail; writing is tried again at most every `max_bytes` of
+            output.
     """
 
     def __init__(
@@ -50,7 +51,9 @@ class LogFile:
 
     def write(self, lines: Iterable[Line]) -> None:
         """Append lines, each with its time in UTC."""
-        data = "".join(f"{_stamp(line.at)} {line.text}\n" for line in lines).encode("utf-8", "backslashreplace")
+        data = "".join(f"{_stamp(line.at)} {line.text}\n" for line in lines).encode(
+            "utf-8", "backslashreplace"
+        )
         if self._failed_bytes:
             self._failed_bytes -= min(len(data), self._failed_bytes)
             return

@@ -1,7 +1,8 @@
 """What the agent prints: cut into lines, masked, kept in a bounded ring, written to a rotated file.
 
-The output is untrusted. A line has a greatest length, bytes that are no UTF-8 and control characters (a terminal
-would obey them) are shown as escapes, and no amount of output takes more than a bounded amount of memory or disk.
+The output is untrusted. A line has a greatest length, bytes that are no UTF-8 and control characters (a
+terminal would obey them) are shown as escapes, and no amount of output takes more than a bounded amount of
+memory or disk.
 """
 
 from __future__ import annotations
@@ -107,13 +108,14 @@ class Logs:
         self._keep([_text(f"[moltinit] {text}".encode(), 0, self._mask)])
 
     def tail(self, count: int | None = None, *, after: int = 0) -> list[LogLine]:
-        """The last `count` lines (all that are kept, where None) with a sequence above `after`, oldest first."""
+        """The last `count` lines (all that are kept, where None) with a sequence above `after`, oldest
+        first."""
         kept = [line for line in self._ring if line.sequence > after]
         return kept if count is None else kept[max(0, len(kept) - count) :]
 
     async def follow(self, after: int = 0) -> AsyncIterator[LogLine]:
-        """Lines above `after`, then every new one. A reader slower than the agent misses what the ring drops: it
-        sees a gap in the sequence."""
+        """Lines above `after`, then every new one. A reader slower than the agent misses what the ring drops:
+        it sees a gap in the sequence."""
         while True:
             for line in self.tail(after=after):
                 after = line.sequence

@@ -8,8 +8,9 @@ from pathlib import Path
 def oom_kills(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int | None:
     """How many processes the kernel has killed for want of memory so far; None where it does not say.
 
-    A count that grew during a life tells an OOM kill from a crash. Read from the memory cgroup (v2: `memory.events`,
-    v1: `memory.oom_control`); without one, as in a VM of its own, from /proc/vmstat, which counts the whole machine.
+    A count that grew during a life tells an OOM kill from a crash. Read from the memory cgroup (v2:
+    `memory.events`, v1: `memory.oom_control`); without one, as in a VM of its own, from /proc/vmstat, which
+    counts the whole machine.
     """
     for path in (*_cgroup_files(proc, cgroups), proc / "vmstat"):
         try:
@@ -30,7 +31,8 @@ def _cgroup_files(proc: Path, cgroups: Path) -> list[Path]:
         return []
     files: list[Path] = []
     for line in lines:
-        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
         below = path.lstrip("/")
         if controllers == "":
             files.append(cgroups / below / "memory.events")

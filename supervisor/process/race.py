@@ -10,7 +10,8 @@ from supervisor.concurrency import task_group
 
 
 async def first(*contenders: Coroutine[Any, Any, Any]) -> int:
-    """Run all, return the position of the first that ended (the lowest, where several did), cancel the others.
+    """Run all, return the position of the first that ended (the lowest, where several did), cancel the
+    others.
 
     What a contender raises is raised here.
     """

@@ -2,12 +2,12 @@ from supervisor.health.problems import MESSAGE_LIMIT, Problems
 from tests.support.clock import FakeClock
 
 
-def test_a_problem_reported_again_keeps_its_first_time_and_takes_the_new_words() -> None:
+async def test_a_problem_reported_again_keeps_its_first_time_and_takes_the_new_words() -> None:
     clock = FakeClock()
     problems = Problems(clock)
     problems.report("disk", "90 % full", "make room")
     first = clock.time()
-    clock.step(60)
+    await clock.advance(60)
     problems.report("disk", "95 % full")
     assert problems.listing() == [{"code": "disk", "message": "95 % full", "hint": "", "since": first}]
 
@@ -21,12 +21,12 @@ def test_a_cleared_problem_is_gone_and_clearing_it_again_is_no_error() -> None:
     assert "disk" not in problems
 
 
-def test_a_problem_that_comes_back_starts_anew() -> None:
+async def test_a_problem_that_comes_back_starts_anew() -> None:
     clock = FakeClock()
     problems = Problems(clock)
     problems.report("disk", "full")
     problems.clear("disk")
-    clock.step(5)
+    await clock.advance(5)
     problems.report("disk", "full")
     assert problems.current()[0].since == clock.time()
 

@@ -1,0 +1,370 @@
+"""Keeping the agent alive: start, watch, restart, repair, give up, and stop in time.
+
+`run` is the only place that starts and ends the agent's process. Everyone else states a wish (stop, restart,
+hold down) and wakes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+from agent_runtime.contract import AgentRuntime, ExitVerdict, LaunchSpec, RuntimeFault
+from supervisor.clock import Clock
+from supervisor.errors import AgentError
+from supervisor.init.events import EventLog, NoLog
+from supervisor.init.reaper import Children
+from supervisor.process.backoff import Backoff
+from supervisor.process.child import HURRY_SECONDS, Child
+from supervisor.process.logs import Logs
+from supervisor.process.oom import oom_kills
+from supervisor.process.probes import Health, ProbePolicy
+from supervisor.process.race import first
+from supervisor.process.state import AgentState, AgentStatus, LastExit
+
+STOP_SECONDS = 20.0
+"""Drain and stop for a restart or a hold, where no deadline of the machine presses."""
+SICK_STOP_SECONDS = 10.0
+"""Stop of an agent that no longer answers: it gets SIGTERM, for its databases' sake, but no drain."""
+TERM_RESERVE_SECONDS = 5.0
+"""Kept back from the drain for the time between SIGTERM and the exit (0.3-0.9 s for a drained gateway)."""
+REPAIR_SECONDS = 300.0
+
+
+@dataclass(slots=True)
+class _Stop:
+    deadline: float
+    urgent: asyncio.Event
+
+
+@dataclass(frozen=True, slots=True)
+class _LifeEnd:
+    code: int | None
+    reason: str
+    healthy_seconds: float = 0.0
+    own_exit: bool = False
+    """The program ended by itself, so that its exit code means something."""
+    asked: bool = False
+
+
+@dataclass(slots=True)
+class _Wishes:
+    stop: _Stop | None = None
+    holds: int = 0
+    restart: str | None = None
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def pending(self) -> str | None:
+        if self.stop is not None:
+            return "stopped on request"
+        if self.holds:
+            return "held down"
+        return None if self.restart is None else f"restarted: {self.restart}"
+
+
+class Keeper:
+    """The life of the agent's process.
+
+    Args:
+        children: the registry that the reaper respects.
+        prepare: wraps what the runtime wants to launch (another user, confinement); applied to repairs too.
+        on_state: called in the event loop with every change.
+    """
+
+    def __init__(
+        self,
+        runtime: AgentRuntime,
+        *,
+        clock: Clock,
+        children: Children,
+        logs: Logs,
+        backoff: Backoff | None = None,
+        probes: ProbePolicy | None = None,
+        prepare: Callable[[LaunchSpec], LaunchSpec] = lambda spec: spec,
+        on_state: Callable[[AgentStatus], None] = lambda status: None,
+        log: EventLog | None = None,
+    ) -> None:
+        self._runtime = runtime
+        self._clock = clock
+        self._children = children
+        self._logs = logs
+        self._backoff = backoff or Backoff()
+        self._probes = probes or ProbePolicy()
+        self._prepare = prepare
+        self._on_state = on_state
+        self._log: EventLog = log or NoLog()
+        self._status = AgentStatus()
+        self._state_changed = asyncio.Event()
+        self._wishes = _Wishes()
+        self._running = False
+        self._finished = asyncio.Event()
+        self._down = asyncio.Event()
+        self._down.set()
+        self._lives = 0
+        self._delay = 0.0
+        self._repaired = False
+        self._gave_up = False
+
+    @property
+    def status(self) -> AgentStatus:
+        """The agent now."""
+        return self._status
+
+    async def run(self) -> None:
+        """Keep the agent alive until `stop`; cancelled, it kills the agent first."""
+        self._running = True
+        try:
+            while self._wishes.stop is None:
+                if self._wishes.holds:
+                    await self._stay_held()
+                elif self._gave_up:
+                    await self._wished()
+                else:
+                    await self._live_once()
+        finally:
+            self._running = False
+            self._set(AgentState.STOPPED, detail="")
+            self._finished.set()
+
+    async def stop(self, deadline: float, urgent: asyncio.Event | None = None) -> LastExit | None:
+        """Drain, TERM, KILL, done by `deadline` (monotonic seconds of the clock); for good.
+
+        Once `urgent` is set, the drain ends and about two seconds are left for the rest. Returns the last
+        exit.
+        """
+        self._wishes.stop = _Stop(deadline, urgent or asyncio.Event())
+        self._wishes.changed.set()
+        if self._running:
+            await self._finished.wait()
+        return self._status.last_exit
+
+    def restart(self, reason: str) -> None:
+        """Stop the agent gracefully and start it again; also the operator's way out of a crash loop or a
+        wait."""
+        self._forgive()
+        self._wishes.restart = reason
+        self._wishes.changed.set()
+
+    @asynccontextmanager
+    async def held_down(self) -> AsyncIterator[None]:
+        """Inside, the agent is down and stays down (a restore is put in place); afterwards it is started
+        anew."""
+        self._wishes.holds += 1
+        self._wishes.changed.set()
+        try:
+            await self._down.wait()
+            yield
+        finally:
+            self._wishes.holds -= 1
+            self._forgive()
+            self._wishes.changed.set()
+
+    async def wait_for(self, *states: AgentState) -> AgentStatus:
+        """Until the agent is in one of these states."""
+        while self._status.state not in states:
+            await self._state_changed.wait()
+        return self._status
+
+    # -- one life ----------------------------------------
+
+    async def _live_once(self) -> None:
+        self._wishes.restart = None
+        self._down.clear()
+        try:
+            end = await self._life()
+            self._note_end(end)
+            if not end.asked:
+                await self._judge(end)
+        finally:
+            self._down.set()
+        if self._status.state is AgentState.BACKING_OFF:
+            await first(self._clock.sleep(self._delay), self._wished())
+
+    async def _life(self) -> _LifeEnd:
+        self._set(AgentState.STARTING, detail="")
+        kills_before = oom_kills()
+        try:
+            spec = await asyncio.to_thread(self._runtime.launch)
+            if wish := self._wishes.pending():
+                return _LifeEnd(None, wish, asked=True)
+            child = self._spawn(spec)
+        except (RuntimeFault, AgentError) as error:
+            return _LifeEnd(None, f"{error.message} ({error.hint})" if error.hint else error.message)
+        self._status = replace(self._status, restarts=self._lives)
+        self._lives += 1
+        self._set(AgentState.STARTING, pid=child.pid, started_at=self._clock.time())
+        self._logs.note(f"started {self._runtime.name}, pid {child.pid}")
+        health = Health(self._runtime, self._clock, self._probes)
+        try:
+            end = await self._watch(child, health)
+        finally:
+            left = await child.clear()
+            self._logs.end()
+        if left.left:
+            self._log.warning("processes of the agent could not be ended", pids=left.left)
+        code = child.exit_code
+        grown = (oom_kills() or 0) > (kills_before or 0)
+        if end.own_exit and code == -signal.SIGKILL and kills_before is not None and grown:
+            return replace(end, code=code, reason="killed by the kernel for want of memory")
+        return replace(end, code=code)
+
+    async def _watch(self, child: Child, health: Health) -> _LifeEnd:
+        complaints: list[str] = []
+
+        async def sicken() -> None:
+            complaints.append(await health.watch(lambda: self._set(AgentState.HEALTHY, detail="")))
+
+        match await first(child.wait(), self._wished(), sicken()):
+            case 0:
+                return _LifeEnd(None, "exited by itself", health.healthy_seconds, own_exit=True)
+            case 1:
+                reason = self._wishes.pending() or "asked to"
+                self._set(AgentState.STOPPING, detail=reason)
+                await self._farewell(child, STOP_SECONDS, drain=True)
+                return _LifeEnd(None, reason, health.healthy_seconds, asked=True)
+            case _:
+                self._set(AgentState.UNHEALTHY, detail=complaints[0])
+                await self._farewell(child, SICK_STOP_SECONDS, drain=False)
+                return _LifeEnd(None, complaints[0], health.healthy_seconds)
+
+    async def _farewell(self, child: Child, seconds: float, *, drain: bool) -> None:
+        """Drain and TERM inside the time that there is; the KILL comes with `clear`."""
+        limit = self._clock.monotonic() + seconds
+        if drain:
+            left = self._limit(limit) - self._clock.monotonic()
+            reserve = min(TERM_RESERVE_SECONDS, 0.4 * left)
+            if left > 0:
+                await first(
+                    self._runtime.drain(left - reserve),
+                    child.wait(),
+                    self._time_up(limit, margin=reserve, hurried=0),
+                )
+        child.signal(signal.SIGTERM)
+        await first(child.wait(), self._time_up(limit, margin=0, hurried=HURRY_SECONDS))
+
+    def _spawn(self, spec: LaunchSpec) -> Child:
+        return Child.spawn(self._prepare(spec), output=self._logs.feed, children=self._children)
+
+    # -- what follows from its end ----------------------------------------
+
+    async def _judge(self, end: _LifeEnd) -> None:
+        now = self._clock.monotonic()
+        if self._backoff.lived(end.healthy_seconds):
+            self._repaired = False
+        verdict = ExitVerdict.FAILURE
+        if end.own_exit and end.code is not None:
+            verdict = await asyncio.to_thread(self._runtime.verdict, end.code)
+        if verdict is ExitVerdict.RESTART and self._backoff.free_restart(now):
+            return
+        if verdict is ExitVerdict.REPAIR and await self._repair(end.reason):
+            return
+        self._delay = self._backoff.failed(now)
+        if not self._backoff.crash_loop(now):
+            self._set(AgentState.BACKING_OFF, detail=f"{end.reason}; next try in {self._delay:.1f} s")
+        elif not await self._repair("crash loop"):
+            self._gave_up = True
+            lives = self._backoff.policy.failures
+            minutes = self._backoff.policy.failure_window / 60
+            self._set(
+                AgentState.CRASH_LOOP,
+                detail=f"{lives} lives failed within {minutes:g} minutes, the last one: {end.reason}",
+            )
+
+    async def _repair(self, reason: str) -> bool:
+        """Run the agent's own repair to its end, once until a life was healthy again; False where it was not
+        run."""
+        if self._repaired:
+            return False
+        self._repaired = True
+        try:
+            spec = await asyncio.to_thread(self._runtime.repair)
+            if spec is None:
+                return False
+            self._set(AgentState.REPAIRING, detail=reason)
+            child = self._spawn(spec)
+        except (RuntimeFault, AgentError) as error:
+            self._log.warning("the repair could not be run", reason=error.message)
+            return False
+        limit = self._clock.monotonic() + REPAIR_SECONDS
+        try:
+            await first(child.wait(), self._stopping(), self._clock.sleep(REPAIR_SECONDS))
+            if child.exit_code is None:
+                child.signal(signal.SIGTERM)
+                await first(
+                    child.wait(), self._time_up(limit + HURRY_SECONDS, margin=0, hurried=HURRY_SECONDS)
+                )
+        finally:
+            await child.clear()
+            self._logs.end()
+        self._logs.note(f"the repair ended with {child.exit_code}")
+        self._log.info("repair ended", code=child.exit_code)
+        return True
+
+    async def _stay_held(self) -> None:
+        self._set(AgentState.HELD, detail="held down")
+        while self._wishes.holds and self._wishes.stop is None:
+            self._wishes.changed.clear()
+            await self._wishes.changed.wait()
+
+    def _forgive(self) -> None:
+        self._backoff.reset()
+        self._repaired = False
+        self._gave_up = False
+
+    # -- waiting ----------------------------------------
+
+    async def _wished(self) -> None:
+        while self._wishes.pending() is None:
+            self._wishes.changed.clear()
+            await self._wishes.changed.wait()
+
+    async def _stopping(self) -> None:
+        while self._wishes.stop is None:
+            self._wishes.changed.clear()
+            await self._wishes.changed.wait()
+
+    def _limit(self, limit: float) -> float:
+        stop = self._wishes.stop
+        return limit if stop is None else min(limit, stop.deadline)
+
+    async def _time_up(self, limit: float, *, margin: float, hurried: float) -> None:
+        """Until `margin` seconds before the limit or the stop's deadline, which may still be set meanwhile;
+        or until `hurried` seconds after the stop became urgent."""
+        while True:
+            stop = self._wishes.stop
+            left = self._limit(limit) - margin - self._clock.monotonic()
+            if stop is not None and stop.urgent.is_set():
+                await self._clock.sleep(max(0.0, min(left, hurried)))
+                return
+            if left <= 0:
+                return
+            self._wishes.changed.clear()
+            waits = [self._clock.sleep(left), self._wishes.changed.wait()]
+            if stop is not None:
+                waits.append(stop.urgent.wait())
+            await first(*waits)
+
+    # -- telling ----------------------------------------
+
+    def _note_end(self, end: _LifeEnd) -> None:
+        last = LastExit(end.code, self._clock.time(), end.reason, end.asked)
+        self._status = replace(self._status, last_exit=last, pid=None, started_at=None)
+        self._logs.note(f"{self._runtime.name} ended with {last.signal or end.code}: {end.reason}")
+        tell = self._log.info if end.asked else self._log.warning
+        tell(
+            "agent ended",
+            code=end.code,
+            signal=last.signal,
+            reason=end.reason,
+            healthy_seconds=end.healthy_seconds,
+        )
+
+    def _set(self, state: AgentState, **changes: object) -> None:
+        self._status = replace(self._status, state=state, **changes)  # type: ignore[arg-type]
+        self._log.info("agent", state=state.value, detail=self._status.detail, pid=self._status.pid)
+        self._state_changed.set()
+        self._state_changed = asyncio.Event()
+        self._on_state(self._status)
