@@ -1,1 +1,3 @@
-"""moltinit's daemon: it keeps one agent alive in a VM that may die at any moment. It knows no agent by name."""
+"""moltinit: the init process that lets an AI agent live in VMs that die."""
+
+__version__ = "0.1.0"

@@ -19,7 +19,8 @@ from supervisor.health.status import (
 from supervisor.lifecycle import Lifecycle
 from supervisor.phases import Phase, Timeline
 from supervisor.process.keeper import Keeper
-from supervisor.process.logs import AgentLogs
+from supervisor.process.logs import Logs
+from supervisor.process.state import AgentState
 from supervisor.snapshot.engine import Engine
 from supervisor.snapshot.format import SnapshotRecord, to_builtins
 from supervisor.snapshot.saver import Saver
@@ -51,7 +52,7 @@ class Control:
         keeper: Keeper,
         runtime: AgentRuntime,
         agent_version: str,
-        logs: AgentLogs,
+        logs: Logs,
         problems: Problems,
         metrics: Metrics,
         bucket: BucketHealth,
@@ -82,25 +83,33 @@ class Control:
         failing = self._failing()
         return not failing, {"ready": not failing, "phase": self.phase(), "failing": failing}
 
+    @property
+    def _healthy(self) -> bool:
+        return self._keeper.status.state is AgentState.HEALTHY
+
     def _failing(self) -> list[Document]:
         """An agent that serves is ready, whatever else is wrong; one that does not comes with all that is known."""
-        if self._timeline.phase is Phase.SERVE and self._keeper.ready:
+        if self._timeline.phase is Phase.SERVE and self._healthy:
             return []
         if self._timeline.phase is Phase.SERVE:
-            code, message = "agent-down", f"the agent is {self._keeper.state}"
+            code, message = "agent-down", f"the agent is {self._keeper.status.state.value}"
         else:
             code, message = NOT_READY.get(self._timeline.phase, ("starting", "the daemon is starting"))
         problems = [{"code": problem.code, "message": problem.message} for problem in self._problems.current()]
         return [{"code": code, "message": message}, *problems]
 
     def startup(self) -> tuple[bool, Document]:
-        started = self._keeper.started_once
-        return started, {"started": started, "phase": self.phase(), "failing": [] if started else self._failing()}
+        started = Phase.LAUNCH.value in self._timeline.timings and self._timeline.phase is not Phase.LAUNCH
+        return started, {
+            "started": started,
+            "phase": self.phase(),
+            "failing": [] if started else self._failing(),
+        }
 
     def status(self) -> Document:
         head = self._engine.head
         last = next((r for r in reversed(head.snapshots) if r.promoted), None) if head else None
-        exit_ = self._keeper.last_exit
+        exit_ = self._keeper.status.last_exit
         problems: Sequence[Problem] = self._problems.current()
         return status_document(
             phase=self.phase(),
@@ -109,11 +118,11 @@ class Control:
             agent=AgentStatus(
                 name=self._runtime.name,
                 version=self._agent_version,
-                pid=self._keeper.pid,
-                uid=self._agent_uid() if self._keeper.pid else None,
-                restarts=self._keeper.restarts,
+                pid=self._keeper.status.pid,
+                uid=self._agent_uid() if self._keeper.status.pid else None,
+                restarts=self._keeper.status.restarts,
                 last_exit=exit_.code if exit_ else None,
-                state=str(self._keeper.state),
+                state=self._keeper.status.state.value,
             ),
             snapshots=SnapshotStatus(
                 last=_last(last), count=len(head.snapshots) if head else 0, pending=self._saver.pending
@@ -133,7 +142,7 @@ class Control:
 
     def gateway(self) -> tuple[str, int] | None:
         serving = self._timeline.phase in (Phase.LAUNCH, Phase.SERVE)
-        return self._runtime.address if serving and self._keeper.ready else None
+        return self._runtime.address if serving and self._healthy else None
 
     def agent_logs(self, after: int, limit: int) -> Sequence[Document]:
         return [line.as_dict() for line in self._logs.since(after, limit)]
@@ -145,13 +154,17 @@ class Control:
     async def take_snapshot(self, reason: str, *, note: str = "") -> Document:
         taken = await self._lifecycle.take_snapshot(reason, note)
         assert taken.record is not None, "a forced snapshot is always committed"
-        return {**snapshot_document(taken.record), "uploaded_bytes": taken.uploaded_bytes, "shrunk": taken.shrunk}
+        return {
+            **snapshot_document(taken.record),
+            "uploaded_bytes": taken.uploaded_bytes,
+            "shrunk": taken.shrunk,
+        }
 
     async def restore(self, sequence: int) -> Document:
         return snapshot_document(await self._lifecycle.restore(sequence))
 
     async def restart_agent(self) -> Document:
-        await self._keeper.restart("an operator asked for it")
+        self._keeper.restart("an operator asked for it")
         return {"restarting": True}
 
 

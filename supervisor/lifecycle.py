@@ -23,6 +23,7 @@ from supervisor.health.metrics import Metrics
 from supervisor.health.problems import Problems
 from supervisor.phases import INTERRUPTIBLE, NEXT, Outcome, Phase, Timeline
 from supervisor.process.keeper import Keeper
+from supervisor.process.state import AgentState
 from supervisor.snapshot.engine import BroughtBack, Engine
 from supervisor.snapshot.format import SnapshotRecord
 from supervisor.snapshot.saver import Saver
@@ -106,6 +107,7 @@ class Lifecycle:
         self._fault: BaseException | None = None
         self._failure: MoltinitError | None = None
         self._unsealed = ""
+        self._gave_up = False
         self._background: list[asyncio.Task[None]] = []
         self._group: asyncio.TaskGroup | None = None
         self._deadline = float("inf")
@@ -135,7 +137,11 @@ class Lifecycle:
         seconds = self._timeline.enter(phase)
         self._metrics.phase_ended(before.value, seconds, target=phase.value)
         self._log.info(
-            "lifecycle.phase", phase=phase.value, after=before.value, outcome=outcome.value, seconds=round(seconds, 3)
+            "lifecycle.phase",
+            phase=phase.value,
+            after=before.value,
+            outcome=outcome.value,
+            seconds=round(seconds, 3),
         )
 
     async def _live_through(self, phase: Phase) -> Outcome:
@@ -196,13 +202,14 @@ class Lifecycle:
     async def _launch(self) -> None:
         self._start(self._keeper.run())
         self._start(self._saver.run())
-        await self._keeper.wait_ready()
+        await self._keeper.wait_for(AgentState.HEALTHY)
 
     async def _serve(self) -> None:
         await asyncio.Event().wait()
 
     async def _drain(self) -> None:
         self._deadline = self._clock.monotonic() + self._grace.total
+        self._gave_up = self._keeper.status.state is AgentState.CRASH_LOOP
         self._saver.stop()
         self._start(self._hurry())
         if self._engine.ready and self._fence is None:
@@ -392,14 +399,16 @@ class Lifecycle:
             return ExitCode.SEAL_INCOMPLETE
         if self._failure is not None:
             return self._failure.exit_code
-        return ExitCode.CRASH_LOOP if self._keeper.crash_looping else ExitCode.OK
+        return ExitCode.CRASH_LOOP if self._gave_up else ExitCode.OK
 
     # -- what an operator may ask for
 
     async def take_snapshot(self, reason: str, note: str = "") -> Taken:
         """A snapshot now, of the agent held still where it lets itself be held."""
         self._must_be_serving("take a snapshot")
-        return await self._perform(self._saver.save(reason, quiesced=self._keeper.ready, force=True, note=note))
+        return await self._perform(
+            self._saver.save(reason, quiesced=self._keeper.status.state is AgentState.HEALTHY, force=True, note=note)
+        )
 
     async def restore(self, sequence: int) -> SnapshotRecord:
         """Stop the agent, put an older snapshot in its place, start it again."""
@@ -424,27 +433,11 @@ class Lifecycle:
             raise UsageError(f"cannot {what} in the phase {self.phase.value}", hint="wait until /readyz answers 200")
 
     async def _perform(self, work: Coroutine[Any, Any, _Result]) -> _Result:
-        """Work that goes on though whoever asked for it hangs up."""
-        assert self._group is not None, "an operator asks a daemon that runs"
-        answer: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
-
-        async def perform() -> None:
-            try:
-                result = await work
-            except Exception as error:
-                if isinstance(error, Fenced):
-                    self._fenced(error)
-                if not answer.done():
-                    answer.set_exception(error)
-            except asyncio.CancelledError:
-                answer.cancel()
-                raise
-            else:
-                if not answer.done():
-                    answer.set_result(result)
-
-        self._background.append(self._group.create_task(perform()))
-        return await asyncio.shield(answer)
+        try:
+            return await work
+        except Fenced as error:
+            self._fenced(error)
+            raise
 
 
 def _as_error(error: MoltinitError | RuntimeFault) -> MoltinitError:

@@ -55,9 +55,7 @@ class Metrics:
         self._uploaded = counter("snapshot_uploaded_bytes", "Bytes uploaded by snapshots.")
         self._last_time = gauge("last_snapshot_timestamp_seconds", "When the newest snapshot was committed.")
         self._last_sequence = gauge("last_snapshot_sequence", "The sequence number of the newest snapshot.")
-        self._requests = counter(
-            "bucket_requests", "Requests to the bucket.", "operation", "class", "outcome"
-        )
+        self._requests = counter("bucket_requests", "Requests to the bucket.", "operation", "class", "outcome")
         self._bucket_bytes = counter("bucket_bytes", "Bytes to (up) and from (down) the bucket.", "direction")
         self._restarts = counter("agent_restarts", "Starts of the agent after its first one.")
         self._up = gauge("agent_up", "1 while the agent answers its probe.")
@@ -66,9 +64,7 @@ class Metrics:
             loop_lag_seconds
         )
         resident = resident_bytes or own_resident_bytes
-        gauge("resident_memory_bytes", "Resident memory of the daemon.").set_function(
-            lambda: float(resident())
-        )
+        gauge("resident_memory_bytes", "Resident memory of the daemon.").set_function(lambda: float(resident()))
 
     def phase_ended(self, phase: str, seconds: float, *, target: str) -> None:
         """The boot went from `phase`, after `seconds` in it, to `target`."""

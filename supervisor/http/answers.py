@@ -66,9 +66,7 @@ def error_answer(error: MoltinitError) -> web.Response:
     return json_answer({"error": error.as_dict()}, status=status_of(error), headers=headers)
 
 
-def json_answer(
-    document: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
-) -> web.Response:
+def json_answer(document: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """A JSON answer that no cache keeps and no browser takes for anything else."""
     return web.Response(
         body=json.dumps(document).encode() + b"\n",

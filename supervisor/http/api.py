@@ -48,9 +48,7 @@ class Api:
         add("GET", "/api/admin/logs", Access.OPERATOR, self.logs)
 
     async def sandbox_health(self, request: web.Request) -> web.Response:
-        return json_answer(
-            {"status": "ok", "service": "moltbot-sandbox", "gateway_port": MOLTWORKER_GATEWAY_PORT}
-        )
+        return json_answer({"status": "ok", "service": "moltbot-sandbox", "gateway_port": MOLTWORKER_GATEWAY_PORT})
 
     async def moltworker_status(self, request: web.Request) -> web.Response:
         # Always 200, as moltworker's loading page expects.
@@ -99,9 +97,7 @@ async def _document(request: web.Request) -> Document:
     try:
         body = await request.read()
     except web.HTTPRequestEntityTooLarge as error:
-        raise HttpError(
-            413, "too-large", f"The request's body is larger than {MAX_BODY_BYTES} bytes."
-        ) from error
+        raise HttpError(413, "too-large", f"The request's body is larger than {MAX_BODY_BYTES} bytes.") from error
     try:
         document: Any = json.loads(body) if body.strip() else {}
     except (ValueError, RecursionError) as error:

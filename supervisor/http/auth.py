@@ -150,9 +150,7 @@ def gatekeeper(
         return LoopbackGatekeeper(listen_host, origins)
     if mode == "token":
         if not operator_token:
-            raise SettingsError(
-                "MOLTINIT_AUTH is token, but there is no token.", hint="Set MOLTINIT_OPERATOR_TOKEN."
-            )
+            raise SettingsError("MOLTINIT_AUTH is token, but there is no token.", hint="Set MOLTINIT_OPERATOR_TOKEN.")
         return TokenGatekeeper(operator_token, origins)
     if mode == "access":
         return ClosedGatekeeper(

@@ -30,12 +30,14 @@ class Ending:
     reason: bytes = b""
 
 
-async def bridge(
-    client: web.WebSocketResponse, agent: ClientWebSocketResponse, closing: asyncio.Event
-) -> None:
+async def bridge(client: web.WebSocketResponse, agent: ClientWebSocketResponse, closing: asyncio.Event) -> None:
     """Carry messages until one side closes or is gone, or until `closing` is set; then close both alike."""
     try:
         ending = await _carry(client, agent, closing)
+    except asyncio.CancelledError:
+        # The server cancels the handler of a client that is gone.
+        await agent.close(code=_GOING_AWAY)
+        raise
     except ConnectionError:
         ending = Ending(_RESTARTING if agent.closed else _GOING_AWAY)
     async with task_group() as group:
@@ -43,9 +45,7 @@ async def bridge(
             group.create_task(side.close(code=ending.code, message=ending.reason))
 
 
-async def _carry(
-    client: web.WebSocketResponse, agent: ClientWebSocketResponse, closing: asyncio.Event
-) -> Ending:
+async def _carry(client: web.WebSocketResponse, agent: ClientWebSocketResponse, closing: asyncio.Event) -> Ending:
     async with task_group() as group:
         ends = [
             group.create_task(_pump(client, agent, lost=_GOING_AWAY)),

@@ -59,9 +59,7 @@ class Endpoints:
             handler = endpoint.handlers.get(request.method)
             if handler is None:
                 allowed = ", ".join(sorted(endpoint.handlers))
-                raise HttpError(
-                    405, "method-not-allowed", f"This path knows {allowed}.", headers={"Allow": allowed}
-                )
+                raise HttpError(405, "method-not-allowed", f"This path knows {allowed}.", headers={"Allow": allowed})
             return await handler(request)
 
         return dispatch

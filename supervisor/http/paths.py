@@ -21,6 +21,8 @@ def refuse_unclear(target: str) -> None:
     path = target.partition("?")[0]
     if not path.startswith("/"):
         raise _unclear("is not an absolute path")
+    if not target.isascii() or "#" in target:
+        raise _unclear("holds what a URL has to encode")
     decoded = unquote(path, errors="replace")
     if any(ord(character) < 0x20 or ord(character) == 0x7F for character in decoded):
         raise _unclear("holds control characters")

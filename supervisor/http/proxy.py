@@ -91,9 +91,7 @@ class Proxy:
         self, session: aiohttp.ClientSession, request: web.Request, url: URL, headers: CIMultiDict[str]
     ) -> web.StreamResponse:
         body = _body(request) if request.body_exists else None
-        async with session.request(
-            request.method, url, headers=headers, data=body, allow_redirects=False
-        ) as upstream:
+        async with session.request(request.method, url, headers=headers, data=body, allow_redirects=False) as upstream:
             response = web.StreamResponse(
                 status=upstream.status,
                 reason=upstream.reason,

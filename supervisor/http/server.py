@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -83,6 +84,7 @@ class FrontDoor:
         self._runner = web.AppRunner(
             app,
             access_log=None,
+            logger=_forwarding(self._log),
             # A client that goes away ends the request to the agent, which may be a stream without end.
             handler_cancellation=True,
             shutdown_timeout=SHUTDOWN_SECONDS,
@@ -107,9 +109,7 @@ class FrontDoor:
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         public = is_public(request.raw_path, self._public_paths)
-        visitor = self._gatekeeper.admit(
-            request.method, request.headers, Access.OPEN if public else Access.USER
-        )
+        visitor = self._gatekeeper.admit(request.method, request.headers, Access.OPEN if public else Access.USER)
         return await self._proxy.handle(request, ANYONE if public else visitor)
 
     @web.middleware
@@ -141,6 +141,22 @@ class FrontDoor:
         except Exception as error:
             self._log.error("request failed", path=request.path[:200], exc_info=error)
             return error_answer(MoltinitError("The request failed inside the daemon; its log says why."))
+
+
+class _Forward(logging.Handler):
+    def __init__(self, log: Log) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.debug("bad request", detail=record.getMessage())
+
+
+def _forwarding(log: Log) -> logging.Logger:
+    """aiohttp's own logger gets only what never became a request: anybody can cause that, so no traceback."""
+    logger = logging.Logger("http")
+    logger.addHandler(_Forward(log))
+    return logger
 
 
 async def _hide_server(request: web.Request, response: web.StreamResponse) -> None:

@@ -40,12 +40,10 @@ class Signals:
     `stop_requested` and `urgent` are set in the event loop, or at once where there is none yet.
     """
 
-    def __init__(
-        self, log: EventLog | None = None, *, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, log: EventLog | None = None, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.stop_requested = asyncio.Event()
         self.urgent = asyncio.Event()
-        self._log: EventLog = log or NoLog()
+        self._log: EventLog = NoLog() if log is None else log
         self._monotonic = monotonic
         self._first_stop: float | None = None
         self._arrived: Counter[int] = Counter()

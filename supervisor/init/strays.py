@@ -24,9 +24,7 @@ class Ended:
     left: tuple[int, ...] = ()
 
 
-async def end_strays(
-    *, reap: Callable[[], object], term_seconds: float = 2.0, kill_seconds: float = 2.0
-) -> Ended:
+async def end_strays(*, reap: Callable[[], object], term_seconds: float = 2.0, kill_seconds: float = 2.0) -> Ended:
     """End every other process that is ours: as PID 1 all of the PID namespace, else all descendants.
 
     For the very end of life. Children that somebody still waits for are ended as well.

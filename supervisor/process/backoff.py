@@ -35,9 +35,7 @@ class Backoff:
         random: uniform in [0, 1); the source of the jitter.
     """
 
-    def __init__(
-        self, policy: BackoffPolicy | None = None, *, random: Callable[[], float] = random.random
-    ) -> None:
+    def __init__(self, policy: BackoffPolicy | None = None, *, random: Callable[[], float] = random.random) -> None:
         self.policy = policy or BackoffPolicy()
         self._random = random
         self._in_a_row = 0

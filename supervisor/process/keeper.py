@@ -95,7 +95,7 @@ class Keeper:
         self._probes = probes or ProbePolicy()
         self._prepare = prepare
         self._on_state = on_state
-        self._log: EventLog = log or NoLog()
+        self._log: EventLog = NoLog() if log is None else log
         self._status = AgentStatus()
         self._state_changed = asyncio.Event()
         self._wishes = _Wishes()
@@ -159,8 +159,8 @@ class Keeper:
             yield
         finally:
             self._wishes.holds -= 1
-            self._forgive()
-            self._wishes.changed.set()
+            # As a wish of its own: a short hold may be over before a waiting `run` has seen it.
+            self.restart("after it was held down")
 
     async def wait_for(self, *states: AgentState) -> AgentStatus:
         """Until the agent is in one of these states."""
@@ -293,9 +293,7 @@ class Keeper:
             await first(child.wait(), self._stopping(), self._clock.sleep(REPAIR_SECONDS))
             if child.exit_code is None:
                 child.signal(signal.SIGTERM)
-                await first(
-                    child.wait(), self._time_up(limit + HURRY_SECONDS, margin=0, hurried=HURRY_SECONDS)
-                )
+                await first(child.wait(), self._time_up(limit + HURRY_SECONDS, margin=0, hurried=HURRY_SECONDS))
         finally:
             await child.clear()
             self._logs.end()

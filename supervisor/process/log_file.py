@@ -51,9 +51,7 @@ class LogFile:
 
     def write(self, lines: Iterable[Line]) -> None:
         """Append lines, each with its time in UTC."""
-        data = "".join(f"{_stamp(line.at)} {line.text}\n" for line in lines).encode(
-            "utf-8", "backslashreplace"
-        )
+        data = "".join(f"{_stamp(line.at)} {line.text}\n" for line in lines).encode("utf-8", "backslashreplace")
         if self._failed_bytes:
             self._failed_bytes -= min(len(data), self._failed_bytes)
             return

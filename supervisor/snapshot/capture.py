@@ -256,9 +256,7 @@ class _Run:
                     identity = (found.signature.device, found.signature.inode)
                     first = first_of.setdefault(identity, path)
                     if first != path:
-                        self._drafts[path] = _Draft(
-                            found, KIND_HARDLINK, link=first, signatures=(found.signature,)
-                        )
+                        self._drafts[path] = _Draft(found, KIND_HARDLINK, link=first, signatures=(found.signature,))
                         continue
                 self._take_if_unchanged(found, walked)
 
@@ -436,9 +434,7 @@ def _unchanged(before: Known, signatures: tuple[Signature | None, ...]) -> bool:
 
 def _is_side_file(path: str, names: Mapping[str, Found], known: Mapping[str, Known]) -> bool:
     owner = owner_of_side_file(path)
-    return (
-        owner is not None and owner in names and owner in known and FLAG_DATABASE in known[owner].entry.flags
-    )
+    return owner is not None and owner in names and owner in known and FLAG_DATABASE in known[owner].entry.flags
 
 
 def _same_content(before: os.stat_result, after: os.stat_result) -> bool:
@@ -452,5 +448,7 @@ def _same_content(before: os.stat_result, after: os.stat_result) -> bool:
 def _same_database(before: Entry, now: Entry) -> bool:
     """A database whose pages are the same is the same, though folding the log into it touches the file."""
     return (
-        FLAG_DATABASE in now.flags and (before.mode, before.flags) == (now.mode, now.flags) and before.blobs == now.blobs
+        FLAG_DATABASE in now.flags
+        and (before.mode, before.flags) == (now.mode, now.flags)
+        and before.blobs == now.blobs
     )

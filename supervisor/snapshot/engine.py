@@ -184,9 +184,7 @@ class Engine:
             self._stop_writer()
 
     async def _begin(self, head: Head, progress: Progress) -> BroughtBack:
-        imported = await import_foreign(
-            self._store, self._root, self._imports, owner=self._owner, progress=progress
-        )
+        imported = await import_foreign(self._store, self._root, self._imports, owner=self._owner, progress=progress)
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._disk.mark(Marker(repository=head.repository, sequence=0))
         self._start_writer(None)
@@ -317,9 +315,7 @@ class Engine:
             except BaseException:
                 self._stop_writer()
                 raise
-            self._disk.mark(
-                Marker(repository=self._held.head.repository, sequence=before.record.sequence)
-            )
+            self._disk.mark(Marker(repository=self._held.head.repository, sequence=before.record.sequence))
             writer.adopt(loaded, restored.known)
             taken = await writer.take(
                 "restore", consistent=True, force=True, accept_shrink=True, note=f"restored from {sequence}"
@@ -334,4 +330,3 @@ class Engine:
     def close(self) -> None:
         """Give back threads."""
         self._stop_writer()
-

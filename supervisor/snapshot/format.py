@@ -199,7 +199,8 @@ def _decode(data: bytes, kind: type[_T], key: str) -> _T:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise RepositoryError(
-            f"{key} is not a valid {kind.__name__.lower()}: {error}", hint="`moltinit verify` lists what is still whole"
+            f"{key} is not a valid {kind.__name__.lower()}: {error}",
+            hint="`moltinit verify` lists what is still whole",
         ) from error
 
 

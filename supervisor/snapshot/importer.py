@@ -121,7 +121,8 @@ async def _download(
                 except OSError as error:
                     if error.errno not in _IMPOSSIBLE:
                         raise RestoreFailed(
-                            f"{info.key} cannot be written to {root}: {error.strerror}", hint="free disk space"
+                            f"{info.key} cannot be written to {root}: {error.strerror}",
+                            hint="free disk space",
                         ) from error
                     refused.append(info.key)
                 done += len(data)

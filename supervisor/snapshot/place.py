@@ -46,9 +46,7 @@ class _Target:
 class Placer:
     """One restore's work on the disk; used from one thread."""
 
-    def __init__(
-        self, root: Path, tree: Tree, *, rules: SkipRules, owner: tuple[int, int] | None
-    ) -> None:
+    def __init__(self, root: Path, tree: Tree, *, rules: SkipRules, owner: tuple[int, int] | None) -> None:
         self._path = root
         self._tree = tree
         self._rules = rules
@@ -201,7 +199,10 @@ class Placer:
         # The file is ours under a name that nobody else has: following is not a danger, and chmod cannot do without.
         os.chmod(target.temporary, target.entry.mode & SAFE_MODES, dir_fd=directory)
         os.utime(
-            target.temporary, ns=(target.entry.mtime_ns, target.entry.mtime_ns), dir_fd=directory, follow_symlinks=False
+            target.temporary,
+            ns=(target.entry.mtime_ns, target.entry.mtime_ns),
+            dir_fd=directory,
+            follow_symlinks=False,
         )
         try:
             os.rename(target.temporary, name, src_dir_fd=directory, dst_dir_fd=directory)

@@ -193,4 +193,3 @@ def _ranges(pack: Pack, frames: list[Frame]) -> list[_Range]:
         else:
             ranges.append(_Range(pack, frame.offset, end, [frame]))
     return ranges
-

@@ -77,9 +77,7 @@ class Saver:
     async def run(self) -> None:
         """Until it is cancelled. Raises `Fenced`."""
         async with task_group() as group:
-            group.create_task(
-                watch(self._root, self._rules, self._hint, clock=self._clock, failed=self._cannot_watch)
-            )
+            group.create_task(watch(self._root, self._rules, self._hint, clock=self._clock, failed=self._cannot_watch))
             group.create_task(self._schedule.run())
             group.create_task(self._look_out())
 
@@ -88,7 +86,13 @@ class Saver:
         self._stopped = True
 
     async def save(
-        self, reason: str, *, consistent: bool = False, quiesced: bool = False, force: bool = False, note: str = ""
+        self,
+        reason: str,
+        *,
+        consistent: bool = False,
+        quiesced: bool = False,
+        force: bool = False,
+        note: str = "",
     ) -> Taken:
         """Take a snapshot now.
 
@@ -102,7 +106,12 @@ class Saver:
         quiesce = self._quiesce(QUIESCE_SECONDS) if quiesced else None
         try:
             taken = await self._engine.take(
-                reason, quiesce=quiesce, consistent=consistent, check_databases=consistent, force=force, note=note
+                reason,
+                quiesce=quiesce,
+                consistent=consistent,
+                check_databases=consistent,
+                force=force,
+                note=note,
             )
         except MoltinitError:
             self._metrics.snapshot_failed(reason)

@@ -32,7 +32,12 @@ class Signature:
     @classmethod
     def of(cls, status: os.stat_result) -> Signature:
         return cls(
-            status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
+            status.st_mode,
+            status.st_size,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+            status.st_ino,
+            status.st_dev,
         )
 
 

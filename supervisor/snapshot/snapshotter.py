@@ -176,9 +176,7 @@ class Snapshotter:
                         epoch=self._claim.epoch,
                     )
                 )
-                key = fmt.manifest_key(
-                    head.sequence + 1, self._claim.epoch, self._new_id(), prefix=fmt.RESCUE_PREFIX
-                )
+                key = fmt.manifest_key(head.sequence + 1, self._claim.epoch, self._new_id(), prefix=fmt.RESCUE_PREFIX)
             # A rescue has nothing but its manifest to be found by: it comes after everything that it names.
             await self._store.put(key, fmt.encode_manifest(manifest))
             return key

@@ -54,9 +54,7 @@ def _open_for_reading(source: Path) -> sqlite3.Connection:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"file:{quote(str(path))}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_SECONDS
-    )
+    return sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_SECONDS)
 
 
 def integrity(path: Path, *, quick: bool = False) -> str | None:
@@ -65,7 +63,10 @@ def integrity(path: Path, *, quick: bool = False) -> str | None:
     try:
         # OpenClaw's schema uses a function that SQLite has from 3.43 on; without it the check itself fails.
         connection.create_function(
-            "octet_length", 1, lambda value: None if value is None else len(_octets(value)), deterministic=True
+            "octet_length",
+            1,
+            lambda value: None if value is None else len(_octets(value)),
+            deterministic=True,
         )
         row = connection.execute("PRAGMA quick_check(1)" if quick else "PRAGMA integrity_check(1)").fetchone()
     except sqlite3.Error as error:

@@ -102,7 +102,5 @@ class FileStore:
             case errno.ENOTDIR | errno.EEXIST if not os.path.isdir(self._root):
                 return StoreRefused(f"{self._root} is not a directory", hint="Name another bucket directory.")
             case errno.ENOTDIR | errno.EISDIR | errno.EEXIST | errno.ENAMETOOLONG:
-                return StoreError(
-                    message, hint="A local bucket cannot hold both an object and keys below it."
-                )
+                return StoreError(message, hint="A local bucket cannot hold both an object and keys below it.")
         return StoreUnavailable(message)

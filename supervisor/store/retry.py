@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from supervisor.clock import Clock
-from supervisor.errors import ObjectNotFound, PreconditionFailed, StoreError, StoreUnavailable
+from supervisor.errors import StoreError, StoreUnavailable
 from supervisor.store.protocol import ObjectInfo, Store, StoredObject
 
 _T = TypeVar("_T")
@@ -111,15 +111,11 @@ class RetryingStore:
 
     async def get(self, key: str) -> StoredObject:
         budget = self._budget(self._policy.unknown_size)
-        return await self._repeat(
-            budget, "get", "B", lambda: self._inner.get(key), size=lambda found: len(found.data)
-        )
+        return await self._repeat(budget, "get", "B", lambda: self._inner.get(key), size=lambda found: len(found.data))
 
     async def get_range(self, key: str, start: int, end: int) -> bytes:
         budget = self._budget(end - start)
-        return await self._repeat(
-            budget, "get_range", "B", lambda: self._inner.get_range(key, start, end), size=len
-        )
+        return await self._repeat(budget, "get_range", "B", lambda: self._inner.get_range(key, start, end), size=len)
 
     async def stat(self, key: str) -> ObjectInfo:
         return await self._repeat(self._budget(0), "stat", "B", lambda: self._inner.stat(key))
@@ -127,16 +123,12 @@ class RetryingStore:
     async def put(self, key: str, data: bytes) -> str:
         budget = self._budget(len(data))
         try:
-            return await self._repeat(
-                budget, "put", "A", lambda: self._inner.put(key, data), size=lambda _: len(data)
-            )
+            return await self._repeat(budget, "put", "A", lambda: self._inner.put(key, data), size=lambda _: len(data))
         finally:
             self._note_write(key)
 
     async def put_if_absent(self, key: str, data: bytes) -> str:
-        return await self._write(
-            "put_if_absent", key, data, None, lambda: self._inner.put_if_absent(key, data)
-        )
+        return await self._write("put_if_absent", key, data, None, lambda: self._inner.put_if_absent(key, data))
 
     async def replace(self, key: str, data: bytes, *, etag: str) -> str:
         async def spaced() -> str:
@@ -171,9 +163,7 @@ class RetryingStore:
     async def delete(self, keys: Iterable[str]) -> None:
         doomed = tuple(keys)
         budget = self._budget(len(doomed) * 1024)
-        await self._repeat(
-            budget, "delete", "free", lambda: self._inner.delete(doomed), requests=lambda: len(doomed)
-        )
+        await self._repeat(budget, "delete", "free", lambda: self._inner.delete(doomed), requests=lambda: len(doomed))
 
     async def close(self) -> None:
         await self._inner.close()

@@ -33,9 +33,7 @@ _REGION = "Check the region and the endpoint."
 _UNSUPPORTED = "This server lacks an operation that moltinit needs; see docs/providers.md."
 _BUCKET = "Create the bucket, or correct its name."
 _NETWORK = "Check the endpoint and the network; moltinit tries again by itself."
-_CERTIFICATE = (
-    "The endpoint's TLS certificate is not trusted here: check the endpoint and the CA certificates."
-)
+_CERTIFICATE = "The endpoint's TLS certificate is not trusted here: check the endpoint and the CA certificates."
 
 # Codes whose HTTP status says too little (AWS answers 400 for several) or needs a better hint.
 _BY_CODE: dict[str, tuple[type[StoreError], str]] = {

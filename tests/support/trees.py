@@ -29,7 +29,16 @@ def make_odd_tree(root: Path, files: int = 200, seed: int = 1) -> None:
         os.chmod(path, rng.choice((0o600, 0o644, 0o755, 0o400)))
         moment = rng.randrange(10**18, 17 * 10**17)
         os.utime(path, ns=(moment, moment))
-    odd = [b"caf\xc3\xa9", b"not-utf8-\xff\xfe", b"new\nline", b"back\\slash", b"-rf", b"*", b" space ", b"\xed\xa0\x80"]
+    odd = [
+        b"caf\xc3\xa9",
+        b"not-utf8-\xff\xfe",
+        b"new\nline",
+        b"back\\slash",
+        b"-rf",
+        b"*",
+        b" space ",
+        b"\xed\xa0\x80",
+    ]
     for name in odd:
         with open(os.path.join(base, name), "wb") as file:
             file.write(name)

@@ -14,9 +14,7 @@ def lines(made: Metrics) -> list[str]:
 
 def test_a_committed_snapshot_counts_time_bytes_and_becomes_the_newest() -> None:
     made = metrics()
-    made.snapshot_taken(
-        "change", seconds=0.2, read_bytes=10, uploaded_bytes=4, sequence=7, committed_at=1000.0
-    )
+    made.snapshot_taken("change", seconds=0.2, read_bytes=10, uploaded_bytes=4, sequence=7, committed_at=1000.0)
     made.snapshot_failed("change")
     rendered = lines(made)
     assert 'moltinit_snapshots_taken_total{reason="change"} 1.0' in rendered

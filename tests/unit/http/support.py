@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -154,3 +154,10 @@ async def raw_request(port: int, head: str, body: bytes = b"") -> bytes:
     finally:
         writer.close()
         await writer.wait_closed()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what no event tells of."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)

@@ -62,9 +62,7 @@ def test_a_configured_origin_is_a_host_that_may_be_asked_for() -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-@pytest.mark.parametrize(
-    "origin", ["http://evil.example", "null", "http://localhost:9999", "https://x@localhost"]
-)
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:9999", "https://x@localhost"])
 def test_an_unsafe_method_from_another_origin_is_refused(method: str, origin: str) -> None:
     values = {"Host": "localhost:8080", "Origin": origin}
     assert refused(loopback(), method, values) == (403, "cross-site")
@@ -152,9 +150,7 @@ def test_an_unknown_mode_is_a_settings_error() -> None:
         gatekeeper("open", listen_host="127.0.0.1", operator_token=None)
 
 
-@pytest.mark.parametrize(
-    "origin", ["claw.example.com", "https://claw.example.com/path", "ftp://x", "https://"]
-)
+@pytest.mark.parametrize("origin", ["claw.example.com", "https://claw.example.com/path", "ftp://x", "https://"])
 def test_a_public_origin_that_is_none_is_a_settings_error(origin: str) -> None:
     with pytest.raises(SettingsError, match="not an origin"):
         loopback(origin)

@@ -11,7 +11,7 @@ from supervisor.errors import SettingsError
 from supervisor.http.auth import gatekeeper
 from supervisor.http.early import MAX_REQUEST_BYTES, EarlyResponder, listen
 from supervisor.http.server import FrontDoor
-from tests.unit.http.support import FakeOperations, RecordingLog, raw_request
+from tests.unit.http.support import FakeOperations, RecordingLog, raw_request, until
 
 
 @asynccontextmanager
@@ -72,9 +72,7 @@ async def test_any_other_path_is_a_waiting_page_with_retry_after() -> None:
 async def test_a_post_with_a_body_gets_its_answer_and_no_reset() -> None:
     async with early() as (_, port):
         body = b"x" * 200_000
-        answer = await raw_request(
-            port, f"POST /say HTTP/1.1\nHost: x\nContent-Length: {len(body)}\n\n", body
-        )
+        answer = await raw_request(port, f"POST /say HTTP/1.1\nHost: x\nContent-Length: {len(body)}\n\n", body)
         assert parse(answer)[0] == 503
 
 
@@ -124,9 +122,7 @@ async def test_no_connection_is_refused_or_reset_while_aiohttp_takes_the_port_ov
 
     async def hammer() -> None:
         while not stop.is_set():
-            status, _, body = parse(
-                await raw_request(port, "GET /livez HTTP/1.1\nHost: x\nConnection: close\n\n")
-            )
+            status, _, body = parse(await raw_request(port, "GET /livez HTTP/1.1\nHost: x\nConnection: close\n\n"))
             assert status == 200
             bodies.append(body)
 
@@ -136,13 +132,11 @@ async def test_no_connection_is_refused_or_reset_while_aiohttp_takes_the_port_ov
     async with asyncio.TaskGroup() as group:
         for _ in range(4):
             group.create_task(hammer())
-        while len(bodies) < 40:
-            await asyncio.sleep(0.005)
+        await until(lambda: len(bodies) >= 40)
         await front.start(responder.hand_over())
         await responder.finished()
         so_far = len(bodies)
-        while len(bodies) < so_far + 40:
-            await asyncio.sleep(0.005)
+        await until(lambda: len(bodies) >= so_far + 40)
         stop.set()
     await front.stop()
     assert json.loads(bodies[0]) == {"ok": True, "phase": "boot"}

@@ -54,7 +54,5 @@ def test_the_front_doors_own_cookies_are_taken_out_and_the_agents_are_kept() -> 
 
 
 def test_an_answer_keeps_its_cookies_apart() -> None:
-    headers = CIMultiDictProxy(
-        CIMultiDict([("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("Connection", "close")])
-    )
+    headers = CIMultiDictProxy(CIMultiDict([("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("Connection", "close")]))
     assert list(to_client(headers).items()) == [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]

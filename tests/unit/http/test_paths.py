@@ -28,15 +28,19 @@ def test_a_target_that_is_no_path_is_refused(target: str) -> None:
         refuse_unclear(target)
 
 
+@pytest.mark.parametrize("target", ["/a#b", "/a?x=#", "/ü"])
+def test_what_a_client_should_have_encoded_is_refused(target: str) -> None:
+    with pytest.raises(HttpError, match="encode"):
+        refuse_unclear(target)
+
+
 @pytest.mark.parametrize("target", ["/a%00b", "/a%0d%0ab", "/a\tb"])
 def test_control_characters_are_refused(target: str) -> None:
     with pytest.raises(HttpError, match="control"):
         refuse_unclear(target)
 
 
-@pytest.mark.parametrize(
-    "target", ["/", "//status", "/a/%2F/b", "/sessions/agent%3Amain", "/a..b/...", "/?x=../y"]
-)
+@pytest.mark.parametrize("target", ["/", "//status", "/a/%2F/b", "/sessions/agent%3Amain", "/a..b/...", "/?x=../y"])
 def test_what_every_program_reads_alike_passes(target: str) -> None:
     refuse_unclear(target)
 

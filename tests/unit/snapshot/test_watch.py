@@ -16,9 +16,7 @@ from supervisor.snapshot.watch import watch
 async def watching(root: Path, *skip: str) -> AsyncIterator[asyncio.Event]:
     """An event that is set by changes below `root`; the watcher is up when it is handed out."""
     hint = asyncio.Event()
-    task = asyncio.ensure_future(
-        watch(root, SkipRules(skip), hint, clock=SystemClock(), failed=lambda error: None)
-    )
+    task = asyncio.ensure_future(watch(root, SkipRules(skip), hint, clock=SystemClock(), failed=lambda error: None))
     try:
         async with asyncio.timeout(20):
             while not hint.is_set():  # the watcher starts in a thread and does not say when it is ready

@@ -1,0 +1,78 @@
+"""Asking the daemon that works on this disk, over its own front door."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+from supervisor.daemon_file import DaemonFile
+from supervisor.errors import MoltinitError, UsageError
+from supervisor.settings import Settings
+
+SLOW_SECONDS = 600.0
+"""A snapshot or a restore of a large tree takes its time; the daemon bounds it, not we."""
+
+
+class DaemonAnswered(MoltinitError):
+    """The daemon said no."""
+
+    def __init__(self, code: str, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
+class DaemonClient:
+    """One daemon's API."""
+
+    def __init__(self, url: str, token: str | None) -> None:
+        self._url = url
+        self._token = token
+
+    def get(self, path: str) -> Any:
+        """JSON of a GET."""
+        return self._ask(path, None)
+
+    def post(self, path: str, document: object) -> Any:
+        """JSON of a POST."""
+        return self._ask(path, json.dumps(document).encode())
+
+    def _ask(self, path: str, body: bytes | None) -> Any:
+        request = urllib.request.Request(self._url + path, data=body, headers={"Accept": "application/json"})
+        if body is not None:
+            request.add_header("Content-Type", "application/json")
+        if self._token:
+            request.add_header("Authorization", f"Bearer {self._token}")
+        # No proxy out of the environment: the daemon is on this machine, and the token must not leave it.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=SLOW_SECONDS) as answer:
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            raise _as_error(error) from None
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"the daemon at {self._url} does not answer: {error}",
+                hint="it may be starting or stopping; see its log",
+            ) from error
+
+
+def _as_error(answer: urllib.error.HTTPError) -> MoltinitError:
+    try:
+        document = json.loads(answer.read())["error"]
+        return DaemonAnswered(document["code"], document["message"], hint=document.get("hint", ""))
+    except (ValueError, KeyError, TypeError):
+        return UsageError(
+            f"the daemon answered {answer.code} {answer.reason}",
+            hint="give this command the same settings as the daemon (MOLTINIT_OPERATOR_TOKEN)",
+        )
+
+
+def find_daemon(settings: Settings) -> DaemonClient | None:
+    """The daemon on this disk, or None."""
+    url = DaemonFile(settings.home).url()
+    if url is None:
+        return None
+    token = settings.operator_token or settings.gateway_token
+    return DaemonClient(url, token.reveal() if token else None)

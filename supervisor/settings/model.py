@@ -1,0 +1,73 @@
+"""What the rest of the program sees of the settings: one frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from supervisor.settings.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class BucketSettings:
+    """Where the bucket is: `s3://bucket/prefix` or `file:///directory`. `endpoint_url` and `region` are for s3."""
+
+    url: str
+    endpoint_url: str | None = None
+    region: str | None = None
+    access_key_id: str | None = None
+    secret_access_key: Secret | None = None
+    session_token: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """One effective setting as `moltinit config` shows it; `value` is masked where it is a secret."""
+
+    name: str
+    value: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings. Durations are seconds. docs/settings.md says what each is for."""
+
+    home: Path
+    bucket: BucketSettings
+    listen_host: str
+    listen_port: int
+    auth: str
+    operator_token: Secret | None
+    gateway_token: Secret | None
+    access_team_domain: str | None
+    access_audiences: tuple[str, ...]
+    public_origins: tuple[str, ...]
+    agent: str
+    agent_home: Path
+    agent_port: int
+    openclaw_bin: Path | None
+    agent_variables: Mapping[str, Secret]
+    stop_grace: float
+    start_timeout: float
+    snapshot_quiet: float
+    snapshot_max_delay: float
+    consistent_interval: float
+    exclude: tuple[str, ...]
+    log_format: str
+    log_level: str
+    config_file: Path | None
+    dev_mode: bool
+    described: tuple[Described, ...] = field(default=(), repr=False)
+
+    def secrets(self) -> tuple[str, ...]:
+        """Every secret value, for masking them wherever text leaves the process."""
+        own = (
+            self.bucket.secret_access_key,
+            self.bucket.session_token,
+            self.operator_token,
+            self.gateway_token,
+        )
+        values = [secret.reveal() for secret in (*own, *self.agent_variables.values()) if secret is not None]
+        return tuple(value for value in values if len(value) >= 6)

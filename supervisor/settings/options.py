@@ -1,0 +1,339 @@
+"""Every setting there is, as a table: its variable, its default, how it is read, what it is for.
+
+`Option.read` turns text into a value and raises `ValueError` with what would be right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from supervisor.units import parse_duration
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One variable.
+
+    Args:
+        name: the environment variable; in the TOML file it is the same in lower case without `MOLTINIT_`.
+        read: from text to value; `ValueError` says what would be right.
+        default: as documented (text); what is worked out from other settings is described, in parentheses.
+        text: what it is for, one sentence.
+        secret: never shown.
+        agent: handed to the agent's runtime.
+    """
+
+    name: str
+    read: Callable[[str], Any]
+    default: str
+    text: str
+    secret: bool = False
+    agent: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its name in the TOML file."""
+        return self.name.removeprefix("MOLTINIT_").lower()
+
+
+def text(value: str) -> str:
+    """Any text without control characters."""
+    if any(ord(character) < 32 or ord(character) == 127 for character in value):
+        raise ValueError("it has control characters, such as a line break; remove them")
+    return value
+
+
+def choice(*allowed: str) -> Callable[[str], str]:
+    """One of a few words."""
+
+    def read(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"use one of: {', '.join(allowed)}")
+        return value
+
+    return read
+
+
+def boolean(value: str) -> bool:
+    """Yes or no, as shells and YAML write it."""
+    lowered = value.lower()
+    if lowered in ("1", "true", "yes", "on"):
+        return True
+    if lowered in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("use true or false")
+
+
+def duration(least: float, most: float) -> Callable[[str], float]:
+    """Seconds within bounds."""
+
+    def read(value: str) -> float:
+        seconds = parse_duration(value)
+        if not least <= seconds <= most:
+            raise ValueError(f"use a duration from {least:g}s to {most:g}s")
+        return seconds
+
+    return read
+
+
+def port(value: str) -> int:
+    """A TCP port."""
+    if not value.isdecimal() or not 1 <= int(value) <= 65535:
+        raise ValueError("use a port from 1 to 65535")
+    return int(value)
+
+
+def address(value: str) -> tuple[str, int]:
+    """`host:port`, `[v6]:port` or `:port`."""
+    host, separator, number = value.rpartition(":")
+    if not separator:
+        raise ValueError("write it as HOST:PORT, for instance 127.0.0.1:8080")
+    host = host.removeprefix("[").removesuffix("]")
+    return host or "0.0.0.0", port(number)
+
+
+def path(value: str) -> str:
+    """A path; relative ones count from the current directory."""
+    if "\0" in value:
+        raise ValueError("a path has no NUL")
+    return value
+
+
+def words(value: str) -> tuple[str, ...]:
+    """Separated by commas or line breaks."""
+    return tuple(word for part in value.splitlines() for word in (piece.strip() for piece in part.split(",")) if word)
+
+
+def account(value: str) -> str:
+    """A Cloudflare account id."""
+    if len(value) != 32 or any(character not in "0123456789abcdefABCDEF" for character in value):
+        raise ValueError("an account id has 32 hexadecimal digits; it is in the dashboard's address")
+    return value.lower()
+
+
+def bucket_name(value: str) -> str:
+    """An S3 or R2 bucket name."""
+    good = value.replace("-", "").replace(".", "")
+    if not 3 <= len(value) <= 63 or not good.isalnum() or not good.isascii() or value != value.lower():
+        raise ValueError("a bucket name has 3-63 lower-case letters, digits, hyphens or dots")
+    return value
+
+
+def token(value: str) -> str:
+    """A secret that others must not guess."""
+    text(value)
+    if len(value) < 16:
+        raise ValueError("it must have 16 characters or more; make one with: openssl rand -hex 32")
+    return value
+
+
+def http_url(value: str) -> str:
+    """`https://...`; plain http only on loopback, where nobody listens in."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(value)
+    loopback = parts.hostname in ("localhost", "127.0.0.1", "::1") or (parts.hostname or "").startswith("127.")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+        raise ValueError("write it as https://host[:port][/path], without a user or password")
+    if parts.scheme == "http" and not loopback:
+        raise ValueError("plain http is possible on a loopback host only; use https://")
+    return value.rstrip("/")
+
+
+def endpoint_url(value: str) -> str:
+    """An S3 endpoint; plain http is left to the operator, since test servers and private networks have it."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+        raise ValueError("write it as https://host[:port], without a user or password")
+    return value.rstrip("/")
+
+
+def team_domain(value: str) -> str:
+    """`team.cloudflareaccess.com`, with or without a scheme."""
+    return http_url(value if "://" in value else f"https://{value}")
+
+
+def bucket_url(value: str) -> str:
+    """`s3://bucket/prefix`, `file:///directory`, `memory://name`."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(value)
+    if "@" in parts.netloc:
+        raise ValueError("no keys in the URL; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    if parts.scheme == "s3" and parts.netloc:
+        bucket_name(parts.netloc)
+        return value.rstrip("/")
+    if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
+        return value
+    raise ValueError("write it as s3://bucket[/prefix] or file:///directory")
+
+
+OWN = (
+    Option(
+        "MOLTINIT_HOME",
+        path,
+        "(`/var/lib/moltinit` as root, else `./.moltinit`)",
+        "local data: the agent's home, caches, logs",
+    ),
+    Option("MOLTINIT_CONFIG", path, "-", "a TOML file with further settings; the environment wins over it"),
+    Option(
+        "MOLTINIT_BUCKET_URL",
+        bucket_url,
+        "(R2 where its secrets are set, else `file://$MOLTINIT_HOME/bucket`)",
+        "where the state is kept",
+    ),
+    Option("MOLTINIT_S3_ENDPOINT_URL", endpoint_url, "(R2's, from `CF_ACCOUNT_ID`)", "any S3-compatible server"),
+    Option(
+        "MOLTINIT_LISTEN",
+        address,
+        "(`0.0.0.0:8080` in the image, else `127.0.0.1:8080`)",
+        "where the front door listens",
+    ),
+    Option(
+        "MOLTINIT_AUTH",
+        choice("none", "token", "access"),
+        "(`access`, `token` or `none`, by what is set)",
+        "who may use the front door; `none` on loopback only",
+    ),
+    Option(
+        "MOLTINIT_OPERATOR_TOKEN",
+        token,
+        "(the gateway token)",
+        "bearer, or password, of the front door in token mode",
+        secret=True,
+    ),
+    Option("MOLTINIT_AGENT", choice("openclaw", "echo"), "openclaw", "which agent to run"),
+    Option(
+        "MOLTINIT_AGENT_HOME",
+        path,
+        "(`$MOLTINIT_HOME/agent`)",
+        "the agent's HOME: what is saved and restored",
+    ),
+    Option("MOLTINIT_AGENT_PORT", port, "18789", "the loopback port of the agent"),
+    Option(
+        "MOLTINIT_OPENCLAW_BIN",
+        path,
+        "(found on PATH, then the project's own install)",
+        "the gateway's program",
+    ),
+    Option("MOLTINIT_STOP_GRACE", duration(2, 3600), "25s", "deadline of drain and seal together"),
+    Option("MOLTINIT_START_TIMEOUT", duration(5, 3600), "180s", "how long the agent may take to start"),
+    Option("MOLTINIT_SNAPSHOT_QUIET", duration(0.05, 3600), "500ms", "a change is saved after so much quiet"),
+    Option(
+        "MOLTINIT_SNAPSHOT_MAX_DELAY",
+        duration(0.05, 3600),
+        "1500ms",
+        "and after so long at most, while changes go on",
+    ),
+    Option(
+        "MOLTINIT_CONSISTENT_INTERVAL",
+        duration(10, 86400),
+        "15m",
+        "how often the agent is held still for a snapshot, at most",
+    ),
+    Option(
+        "MOLTINIT_EXCLUDE",
+        words,
+        "-",
+        "gitignore-style patterns of what not to save, relative to the agent's HOME",
+    ),
+    Option(
+        "MOLTINIT_LOG_FORMAT",
+        choice("auto", "json", "console"),
+        "auto",
+        "`auto` is readable on a terminal and JSON elsewhere",
+    ),
+    Option(
+        "MOLTINIT_LOG_LEVEL",
+        choice("debug", "info", "warning", "error"),
+        "info",
+        "the least level that is logged",
+    ),
+)
+
+BUCKET = (
+    Option("R2_ACCESS_KEY_ID", text, "-", "R2: access key"),
+    Option("R2_SECRET_ACCESS_KEY", text, "-", "R2: secret key", secret=True),
+    Option("R2_BUCKET_NAME", bucket_name, "moltbot-data", "R2: the bucket"),
+    Option("CF_ACCOUNT_ID", account, "-", "R2: the account"),
+    Option("AWS_ACCESS_KEY_ID", text, "-", "S3: access key, where the R2 secrets are not set"),
+    Option("AWS_SECRET_ACCESS_KEY", text, "-", "S3: secret key", secret=True),
+    Option("AWS_SESSION_TOKEN", text, "-", "S3: session token", secret=True),
+    Option("AWS_REGION", text, "auto", "S3: region"),
+)
+
+DOOR = (
+    Option("MOLTBOT_GATEWAY_TOKEN", token, "-", "the gateway's token", secret=True),
+    Option("OPENCLAW_GATEWAY_TOKEN", token, "(`MOLTBOT_GATEWAY_TOKEN`)", "the gateway's token", secret=True),
+    Option("CF_ACCESS_TEAM_DOMAIN", team_domain, "-", "Cloudflare Access: team domain, with or without a scheme"),
+    Option("CF_ACCESS_AUD", words, "-", "Cloudflare Access: audience tags"),
+    Option("WORKER_URL", http_url, "-", "the public address under which people reach the front door"),
+    Option("DEV_MODE", boolean, "false", "accepted for moltworker's sake; it opens nothing"),
+    Option("OPENCLAW_DEV_MODE", boolean, "false", "the same as `DEV_MODE`"),
+)
+
+AGENT = (
+    Option("ANTHROPIC_API_KEY", text, "-", "Anthropic", secret=True, agent=True),
+    Option("ANTHROPIC_BASE_URL", endpoint_url, "-", "another server for Anthropic's API", agent=True),
+    Option("OPENAI_API_KEY", text, "-", "OpenAI", secret=True, agent=True),
+    Option(
+        "CLOUDFLARE_AI_GATEWAY_API_KEY",
+        text,
+        "-",
+        "Cloudflare AI Gateway: the provider's key",
+        secret=True,
+        agent=True,
+    ),
+    Option("CF_AI_GATEWAY_ACCOUNT_ID", account, "-", "Cloudflare AI Gateway: account", agent=True),
+    Option("CF_AI_GATEWAY_GATEWAY_ID", text, "-", "Cloudflare AI Gateway: gateway", agent=True),
+    Option("CF_AI_GATEWAY_MODEL", text, "-", "Cloudflare AI Gateway: `provider/model`", agent=True),
+    Option("AI_GATEWAY_API_KEY", text, "-", "legacy gateway: key", secret=True, agent=True),
+    Option("AI_GATEWAY_BASE_URL", endpoint_url, "-", "legacy gateway: address", agent=True),
+    Option("TELEGRAM_BOT_TOKEN", text, "-", "Telegram", secret=True, agent=True),
+    Option(
+        "TELEGRAM_DM_POLICY",
+        choice("pairing", "open", "allowlist", "disabled"),
+        "pairing",
+        "Telegram: who may write",
+        agent=True,
+    ),
+    Option("TELEGRAM_DM_ALLOW_FROM", text, "-", "Telegram: user ids, separated by commas", agent=True),
+    Option("DISCORD_BOT_TOKEN", text, "-", "Discord", secret=True, agent=True),
+    Option(
+        "DISCORD_DM_POLICY",
+        choice("pairing", "open", "allowlist", "disabled"),
+        "pairing",
+        "Discord: who may write",
+        agent=True,
+    ),
+    Option("SLACK_BOT_TOKEN", text, "-", "Slack: bot token", secret=True, agent=True),
+    Option("SLACK_APP_TOKEN", text, "-", "Slack: app token", secret=True, agent=True),
+    Option("CDP_SECRET", text, "-", "the Worker's browser endpoint", secret=True, agent=True),
+)
+
+ALL = (*OWN, *BUCKET, *DOOR, *AGENT)
+
+SECTIONS = {
+    "moltinit": OWN,
+    "The bucket": BUCKET,
+    "The front door": DOOR,
+    "The agent": AGENT,
+}
+"""For the documentation."""
+
+TOGETHER = (
+    (("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "CF_ACCOUNT_ID"), "R2"),
+    (("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "the S3 keys"),
+    (("CF_ACCESS_TEAM_DOMAIN", "CF_ACCESS_AUD"), "Cloudflare Access"),
+    (
+        ("CLOUDFLARE_AI_GATEWAY_API_KEY", "CF_AI_GATEWAY_ACCOUNT_ID", "CF_AI_GATEWAY_GATEWAY_ID"),
+        "Cloudflare AI Gateway",
+    ),
+    (("AI_GATEWAY_API_KEY", "AI_GATEWAY_BASE_URL"), "the legacy AI gateway"),
+    (("SLACK_BOT_TOKEN", "SLACK_APP_TOKEN"), "Slack"),
+)
+"""Groups of which all or none must be set: a half is a mistake, not a choice."""
