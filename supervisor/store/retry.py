@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from random import Random
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from supervisor.clock import Clock
-from supervisor.errors import StoreError, StoreUnavailable
+from supervisor.errors import ObjectNotFound, PreconditionFailed, StoreError, StoreUnavailable
 from supervisor.store.protocol import ObjectInfo, Store, StoredObject
 
 _T = TypeVar("_T")
+_Price = Literal["A", "B", "free"]
 _PAGE = 1000
 
 
@@ -56,14 +57,24 @@ class Attempt:
         seconds: how long it took.
         size: bytes sent or received.
         outcome: `ok`, or the code of the error.
+        error: the error's sentence, or empty.
     """
 
     operation: str
-    price: Literal["A", "B", "free"]
+    price: _Price
     requests: int
     seconds: float
     size: int
     outcome: str
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Budget:
+    """Of one operation: no attempt begins after `deadline` (monotonic seconds), and each may take `attempt` seconds."""
+
+    deadline: float
+    attempt: float
 
 
 class RetryingStore:
@@ -122,20 +133,15 @@ class RetryingStore:
 
     async def put(self, key: str, data: bytes) -> str:
         budget = self._budget(len(data))
-        try:
-            return await self._repeat(budget, "put", "A", lambda: self._inner.put(key, data), size=lambda _: len(data))
-        finally:
-            self._note_write(key)
+        return await self._repeat(budget, "put", "A", lambda: self._inner.put(key, data), size=lambda _: len(data))
 
     async def put_if_absent(self, key: str, data: bytes) -> str:
         return await self._write("put_if_absent", key, data, None, lambda: self._inner.put_if_absent(key, data))
 
     async def replace(self, key: str, data: bytes, *, etag: str) -> str:
-        async def spaced() -> str:
-            return await self._inner.replace(key, data, etag=etag)
-
         async with self._turns.setdefault(key, asyncio.Lock()):
-            return await self._write("replace", key, data, etag, spaced)
+            await self._keep_apart(key)
+            return await self._write("replace", key, data, etag, lambda: self._inner.replace(key, data, etag=etag))
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         """See `Store.list`. A listing that breaks off goes on behind the last key that it had; the deadline counts
@@ -149,6 +155,7 @@ class RetryingStore:
             return found
 
         budget, known = self._budget(self._policy.unknown_size), 0
+        pauses = _Pauses(self._policy, self._random)
         while True:
             try:
                 await self._attempt(budget, "list", "A", collect, requests=lambda: len(found) // _PAGE + 1)
@@ -156,7 +163,7 @@ class RetryingStore:
             except StoreUnavailable as failed:
                 if len(found) > known:
                     budget, known = self._budget(self._policy.unknown_size), len(found)
-                await self._pause(budget, failed)
+                await self._rest(budget, pauses, failed)
         for info in found:
             yield info
 
@@ -167,3 +174,141 @@ class RetryingStore:
 
     async def close(self) -> None:
         await self._inner.close()
+
+    # -- attempts
+
+    def _budget(self, size: int) -> _Budget:
+        policy = self._policy
+        allowance = size / policy.slowest
+        return _Budget(self._clock.monotonic() + policy.deadline + allowance, policy.attempt + allowance)
+
+    async def _repeat(
+        self,
+        budget: _Budget,
+        operation: str,
+        price: _Price,
+        attempt: Callable[[], Coroutine[Any, Any, _T]],
+        *,
+        size: Callable[[_T], int] = lambda _: 0,
+        requests: Callable[[], int] = lambda: 1,
+    ) -> _T:
+        """Until it works, is answered with something else than "later", or the deadline has come."""
+        pauses = _Pauses(self._policy, self._random)
+        while True:
+            try:
+                return await self._attempt(budget, operation, price, attempt, size=size, requests=requests)
+            except StoreUnavailable as failed:
+                await self._rest(budget, pauses, failed)
+
+    async def _attempt(
+        self,
+        budget: _Budget,
+        operation: str,
+        price: _Price,
+        attempt: Callable[[], Coroutine[Any, Any, _T]],
+        *,
+        size: Callable[[_T], int] = lambda _: 0,
+        requests: Callable[[], int] = lambda: 1,
+    ) -> _T:
+        began = self._clock.monotonic()
+        try:
+            try:
+                async with asyncio.timeout(budget.attempt):
+                    result = await attempt()
+            except TimeoutError:
+                raise StoreUnavailable(
+                    f"{self.url} did not answer within {budget.attempt:.0f} s ({operation})",
+                    hint="check the endpoint's address and the network",
+                ) from None
+        except StoreError as error:
+            self._note(operation, price, requests(), began, 0, error)
+            raise
+        self._note(operation, price, requests(), began, size(result), None)
+        return result
+
+    def _note(
+        self, operation: str, price: _Price, requests: int, began: float, size: int, error: StoreError | None
+    ) -> None:
+        answered = error is None or isinstance(error, ObjectNotFound | PreconditionFailed)
+        self.reachable = answered
+        if answered:
+            self.last_success = self._clock.time()
+        else:
+            self.last_error, self.last_error_at = error, self._clock.time()
+        if self._observer is not None:
+            seconds = self._clock.monotonic() - began
+            outcome, text = ("ok", "") if error is None else (error.code, error.message)
+            self._observer(Attempt(operation, price, requests, seconds, size, outcome, text))
+
+    async def _rest(self, budget: _Budget, pauses: _Pauses, failed: StoreUnavailable) -> None:
+        """Before the next attempt. Raises `failed` where there is no time for one."""
+        pause = pauses.next()
+        if self._clock.monotonic() + pause >= budget.deadline:
+            raise failed
+        await self._clock.sleep(pause)
+
+    # -- conditional writes
+
+    async def _write(
+        self,
+        operation: str,
+        key: str,
+        data: bytes,
+        expected: str | None,
+        write: Callable[[], Coroutine[Any, Any, str]],
+    ) -> str:
+        """A conditional write with a known outcome. `expected` is the ETag that it stands on; None: absent."""
+        budget = self._budget(len(data))
+        pauses = _Pauses(self._policy, self._random)
+        while True:
+            try:
+                return await self._attempt(budget, operation, "A", write, size=lambda _: len(data))
+            except (StoreUnavailable, PreconditionFailed) as failed:
+                doubt: StoreError = failed
+            finally:
+                self._written[key] = self._clock.monotonic()
+            found = await self._read_back(key, budget, pauses)
+            if found is not None and found.data == data:
+                return found.etag
+            if (found.etag if found else None) != expected:
+                raise PreconditionFailed(f"{key} in {self.url} was changed by somebody else") from doubt
+            # It was not written, whatever the answer was: a 412 may be the echo of an earlier version, too.
+            await self._rest(budget, pauses, _later(doubt))
+            await self._keep_apart(key)
+
+    async def _read_back(self, key: str, budget: _Budget, pauses: _Pauses) -> StoredObject | None:
+        while True:
+            try:
+                return await self._attempt(
+                    budget, "read_back", "B", lambda: self._inner.get(key), size=lambda found: len(found.data)
+                )
+            except ObjectNotFound:
+                return None
+            except StoreUnavailable as failed:
+                await self._rest(budget, pauses, failed)
+
+    async def _keep_apart(self, key: str) -> None:
+        """R2 takes one write a second for each key."""
+        written = self._written.get(key)
+        if written is not None:
+            left = written + self._policy.write_interval - self._clock.monotonic()
+            if left > 0:
+                await self._clock.sleep(left)
+
+
+class _Pauses:
+    """Full jitter: each pause is drawn from zero to a bound that doubles."""
+
+    def __init__(self, policy: RetryPolicy, random: Random) -> None:
+        self._bound = policy.base
+        self._cap = policy.cap
+        self._random = random
+
+    def next(self) -> float:
+        """The next pause, in seconds."""
+        bound, self._bound = self._bound, min(self._bound * 2, self._cap)
+        return self._random.uniform(0, bound)
+
+
+def _later(doubt: StoreError) -> StoreUnavailable:
+    return doubt if isinstance(doubt, StoreUnavailable) else StoreUnavailable(doubt.message, hint=doubt.hint)

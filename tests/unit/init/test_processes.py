@@ -37,7 +37,8 @@ def test_a_process_is_read_as_it_is(sleeper: subprocess.Popen[bytes]) -> None:
 
 
 def test_a_name_with_brackets_and_blanks_confuses_nothing() -> None:
-    rename = "import ctypes,sys; ctypes.CDLL(None).prctl(15, b') Z 1 (', 0, 0, 0); print(flush=True); sys.stdin.read()"
+    rename = "import ctypes,sys; ctypes.CDLL(None).prctl(15, b') Z 1 (', 0, 0, 0); print(flush=True);"
+    rename += " sys.stdin.read()"
     command = [sys.executable, "-S", "-c", rename]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -28,13 +28,16 @@ def subreaper() -> Iterator[None]:
     libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
-class Output(bytearray):
+class Output:
+    def __init__(self) -> None:
+        self.data = b""
+
     def __call__(self, data: bytes) -> None:
-        self.extend(data)
+        self.data += data
 
     @property
     def number(self) -> int:
-        return int(self.split()[0])
+        return int(self.data.split()[0])
 
 
 def no_pidfd(pid: int) -> int:
@@ -54,7 +57,6 @@ def spawn(script: str, output: Output | None = None, *, pidfd: bool = True) -> C
 @pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 78", 78), ("kill -9 $$", -9), ("kill $$", -15)])
 async def test_the_exit_code_is_that_of_subprocess(script: str, code: int, pidfd: bool) -> None:
     child = spawn(script, pidfd=pidfd)
-    assert child.exit_code is None
     assert await child.wait() == code
     assert child.exit_code == code
     await child.clear()
@@ -65,8 +67,8 @@ async def test_output_and_errors_are_read_to_the_end() -> None:
     child = spawn("echo out; echo err >&2; head -c 300000 /dev/zero", output)
     assert await child.wait() == 0
     await child.clear()
-    assert output[:8] == b"out\nerr\n"
-    assert len(output) == 8 + 300_000
+    assert output.data[:8] == b"out\nerr\n"
+    assert len(output.data) == 8 + 300_000
 
 
 async def test_nothing_is_inherited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +87,7 @@ async def test_nothing_is_inherited(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     await child.clear()
     os.close(read_end)
     os.close(write_end)
-    assert output.decode().strip() == f"['LC_ALL', 'ONE'] {tmp_path}  ['0', '1', '2', '3'] True"
+    assert output.data.decode().strip() == f"['LC_ALL', 'ONE'] {tmp_path}  ['0', '1', '2', '3'] True"
 
 
 @pytest.mark.parametrize(
@@ -104,16 +106,16 @@ async def test_a_program_that_cannot_be_started_is_an_agent_error(spec: LaunchSp
 async def test_stop_asks_first() -> None:
     output = Output()
     child = spawn("trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done", output)
-    await until(lambda: b"up" in output)
+    await until(lambda: b"up" in output.data)
     assert await child.stop(10) == 3
-    assert output == b"up\nbye\n"
+    assert output.data == b"up\nbye\n"
 
 
 @pytest.mark.parametrize("pidfd", [True, False])
 async def test_a_child_that_ignores_sigterm_is_killed_after_the_deadline(pidfd: bool) -> None:
     output = Output()
     child = spawn("trap '' TERM; echo up; while :; do sleep 0.05; done", output, pidfd=pidfd)
-    await until(lambda: b"up" in output)
+    await until(lambda: b"up" in output.data)
     started = time.monotonic()
     assert await child.stop(0.3) == -signal.SIGKILL
     assert 0.25 <= time.monotonic() - started < 5
@@ -122,7 +124,7 @@ async def test_a_child_that_ignores_sigterm_is_killed_after_the_deadline(pidfd: 
 async def test_a_stop_in_a_hurry_does_not_use_its_grace() -> None:
     output = Output()
     child = spawn("trap '' TERM; echo up; while :; do sleep 0.05; done", output)
-    await until(lambda: b"up" in output)
+    await until(lambda: b"up" in output.data)
     hurry = asyncio.Event()
     hurry.set()
     started = time.monotonic()
@@ -134,7 +136,7 @@ async def test_a_grandchild_that_holds_stdout_open_hangs_nothing() -> None:
     output = Output()
     child = spawn("sleep 60 & echo $!", output)
     assert await asyncio.wait_for(child.wait(), 5) == 0
-    await until(lambda: bool(output))
+    await until(lambda: bool(output.data))
     assert running(output.number)
     ended = await asyncio.wait_for(child.clear(), 5)
     assert ended.asked == 1
@@ -144,7 +146,7 @@ async def test_a_grandchild_that_holds_stdout_open_hangs_nothing() -> None:
 async def test_what_escaped_to_a_session_of_its_own_ends_with_the_child() -> None:
     output = Output()
     child = spawn("setsid sh -c 'trap \"\" TERM; echo $$; while :; do sleep 0.05; done' & sleep 60", output)
-    await until(lambda: bool(output.strip()))
+    await until(lambda: bool(output.data.strip()))
     assert await child.stop(5) == -signal.SIGTERM
     assert not running(output.number)
 
@@ -153,7 +155,7 @@ async def test_a_double_fork_that_outlived_its_parent_ends_with_the_child() -> N
     output = Output()
     child = spawn("(setsid sh -c 'echo $$; exec sleep 60' &) ; sleep 0.3; exit 4", output)
     assert await child.wait() == 4
-    await until(lambda: bool(output.strip()))
+    await until(lambda: bool(output.data.strip()))
     assert running(output.number)
     await child.clear()
     assert not running(output.number)
