@@ -55,11 +55,14 @@ class StateLayout:
         skip: gitignore-style patterns relative to HOME: what can be rebuilt (caches, locks, sockets, logs).
         first: gitignore-style patterns relative to HOME: what is restored before the rest (config, databases).
         imports: foreign bucket layouts that can be moved in.
+        volatile_tables: tables that only say which process uses a database (leases, heartbeats): they are stored
+            empty, and a change in nothing else is none.
     """
 
     skip: tuple[str, ...] = ()
     first: tuple[str, ...] = ()
     imports: tuple[ImportedTree, ...] = ()
+    volatile_tables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,21 +6,194 @@ port before it is imported.
 
 from __future__ import annotations
 
+import asyncio
+import os
+from contextlib import AsyncExitStack
+
 from structlog.typing import FilteringBoundLogger
 
+from supervisor.assembly import agent_runtime, agent_version, bucket_location, make_engine, new_id, skip_rules
 from supervisor.clock import Clock
+from supervisor.control import Control
+from supervisor.daemon_file import DaemonFile
+from supervisor.doors import Doors
+from supervisor.health.agent import AgentHealth
+from supervisor.health.bucket import BucketHealth
+from supervisor.health.looplag import LoopLag
+from supervisor.health.metrics import Metrics
+from supervisor.health.problems import Problems
 from supervisor.http.early import EarlyResponder
+from supervisor.init.reaper import Children, Reaper, adopt_orphans
 from supervisor.init.signals import Signals
+from supervisor.init.strays import end_strays
+from supervisor.lifecycle import Grace, Lifecycle
+from supervisor.log import Mask
 from supervisor.phases import Timeline
+from supervisor.process.keeper import Keeper
+from supervisor.process.log_file import LogFile
+from supervisor.process.logs import LogLine, Logs
+from supervisor.process.probes import ProbePolicy
 from supervisor.settings import Settings
+from supervisor.snapshot.local import LocalDisk
+from supervisor.snapshot.saver import Saver
+from supervisor.snapshot.schedule import Pace
+from supervisor.store.open import open_store
 
 
 async def live(
     settings: Settings,
+    *,
     signals: Signals,
     clock: Clock,
     timeline: Timeline,
     early: EarlyResponder,
     log: FilteringBoundLogger,
+    mask: Mask,
 ) -> int:
-    """Put one life together and live it; returns the exit code."""
+    """Put one life together and live it; returns the exit code. Raises `MoltinitError` where it cannot begin."""
+    async with AsyncExitStack() as stack:
+        disk = LocalDisk(settings.home, new_id)
+        disk.lock()
+        stack.callback(disk.unlock)
+
+        # Init: what PID 1 owes its VM.
+        children = Children()
+        reaper = Reaper(children)
+        signals.on_child(reaper.wake)
+        adopt_orphans()
+
+        # Health.
+        problems = Problems(clock)
+        lag = LoopLag(clock, problems)
+        metrics = Metrics(problems=lambda: len(problems), loop_lag_seconds=lag.max_lag)
+        bucket = BucketHealth(problems, metrics)
+
+        # The agent.
+        runtime = agent_runtime(settings)
+        stack.push_async_callback(runtime.close)
+        version = await asyncio.to_thread(agent_version, runtime)
+        logs = Logs(
+            clock=clock,
+            mask=mask.text,
+            file=LogFile(
+                settings.home / "logs", on_error=lambda error: log.warning("log.file_failed", error=str(error))
+            ),
+            echo=lambda line: _echo(log, line),
+        )
+        stack.callback(logs.close)
+        keeper = Keeper(
+            runtime,
+            clock=clock,
+            children=children,
+            logs=logs,
+            probes=ProbePolicy(start_timeout=settings.start_timeout),
+            on_state=AgentHealth(problems, metrics).observe,
+            log=log,
+        )
+
+        # The bucket, and the engine on it.
+        store = open_store(bucket_location(settings), clock=clock, observe=bucket.observe)
+        stack.push_async_callback(store.close)
+        rules = skip_rules(settings, runtime)
+        engine = make_engine(
+            settings, runtime=runtime, version=version, store=store, disk=disk, rules=rules, clock=clock
+        )
+        stack.callback(engine.close)
+        saver = Saver(
+            engine,
+            root=settings.agent_home,
+            rules=rules,
+            pace=Pace(
+                quiet=settings.snapshot_quiet,
+                max_delay=settings.snapshot_max_delay,
+                consistent_interval=settings.consistent_interval,
+            ),
+            clock=clock,
+            problems=problems,
+            metrics=metrics,
+            log=log,
+            quiesce=runtime.quiesce,
+        )
+
+        # The life, and the doors to it.
+        doors = Doors(early, lambda: _front_door(settings, control, log), log)
+        stack.push_async_callback(doors.close)
+        lifecycle = Lifecycle(
+            engine=engine,
+            saver=saver,
+            keeper=keeper,
+            runtime=runtime,
+            stop=signals,
+            timeline=timeline,
+            grace=Grace(total=settings.stop_grace),
+            clock=clock,
+            problems=problems,
+            metrics=metrics,
+            log=log,
+            open_doors=doors.open,
+            after_drain=lambda: _end_strays(reaper, log),
+        )
+        signals.on_snapshot(lifecycle.snapshot_soon)
+        control = Control(
+            timeline=timeline,
+            lifecycle=lifecycle,
+            engine=engine,
+            saver=saver,
+            keeper=keeper,
+            runtime=runtime,
+            agent_version=version,
+            logs=logs,
+            problems=problems,
+            metrics=metrics,
+            bucket=bucket,
+            bucket_url=store.url,
+            agent_uid=os.geteuid,
+        )
+        daemon_file = DaemonFile(settings.home)
+        daemon_file.write(settings.listen_host, settings.listen_port)
+        stack.callback(daemon_file.remove)
+        log.info(
+            "daemon.starting",
+            pid=os.getpid(),
+            page=_page(settings),
+            agent=runtime.name,
+            agent_version=version or "not installed",
+            bucket=store.url,
+            home=str(settings.home),
+        )
+        return await lifecycle.run(lag.run, reaper.run)
+
+
+def _front_door(settings: Settings, control: Control, log: FilteringBoundLogger):  # type: ignore[no-untyped-def]
+    # Imported here: it takes half a second, and the restore need not wait for it.
+    from supervisor.http.auth import gatekeeper
+    from supervisor.http.server import FrontDoor
+
+    operator_token = settings.operator_token.reveal() if settings.operator_token else None
+    agent_token = settings.gateway_token.reveal() if settings.gateway_token else None
+    return FrontDoor(
+        control,
+        gatekeeper(
+            settings.auth,
+            listen_host=settings.listen_host,
+            operator_token=operator_token,
+            public_origins=settings.public_origins,
+        ),
+        log,
+        agent_authorization=f"Bearer {agent_token}" if agent_token and settings.auth == "token" else None,
+    )
+
+
+async def _end_strays(reaper: Reaper, log: FilteringBoundLogger) -> None:
+    ended = await end_strays(reap=lambda: reaper.sweep(patience=0))
+    if ended.asked:
+        log.info("strays.ended", asked=ended.asked, killed=ended.killed, left=list(ended.left))
+
+
+def _echo(log: FilteringBoundLogger, line: LogLine) -> None:
+    log.info("agent.output", line=line.text)
+
+
+def _page(settings: Settings) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.listen_host, settings.listen_host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.listen_port}/"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import secrets
 import socket
 
-from agent_runtime.registry import make_runtime
-
 from agent_runtime.contract import AgentRuntime, AgentSettings, RuntimeFault
+from agent_runtime.registry import make_runtime
 from supervisor.clock import Clock
 from supervisor.errors import AgentError
 from supervisor.settings import Settings
@@ -96,4 +95,5 @@ def make_engine(
         clock=clock,
         new_id=new_id,
         imports=runtime.layout.imports,
+        volatile_tables=runtime.layout.volatile_tables,
     )

@@ -8,27 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import time
-from typing import TYPE_CHECKING
 
 from supervisor.clock import SystemClock
-from supervisor.errors import ExitCode, MoltinitError
 from supervisor.http.early import EarlyResponder, listen
 from supervisor.init.signals import Signals
 from supervisor.phases import Timeline
 from supervisor.settings import Settings
-
-if TYPE_CHECKING:
-    from supervisor import app
-
-
-def seconds_since_exec() -> float:
-    """How long this process exists already, from its start time in /proc (proc_pid_stat(5): field 22, in ticks)."""
-    import os
-
-    with open("/proc/self/stat", encoding="ascii", errors="replace") as file:
-        ticks = int(file.read().rpartition(")")[2].split()[19])
-    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
 
 
 def run(settings: Settings) -> int:
@@ -44,16 +31,28 @@ def run(settings: Settings) -> int:
 async def _run(settings: Settings, signals: Signals) -> int:
     signals.attach(asyncio.get_running_loop())
     clock = SystemClock()
-    timeline = Timeline(clock, clock.monotonic() - seconds_since_exec())
+    timeline = Timeline(clock, clock.monotonic() - _seconds_since_exec())
     listener = listen(settings.listen_host, settings.listen_port)
     early = EarlyResponder(listener, lambda: timeline.phase.value)
     early.start()
     try:
-        rest: app = await asyncio.to_thread(importlib.import_module, "supervisor.app")  # type: ignore[valid-type]
-        code: int = await rest.live(settings, signals, clock, timeline, early)  # type: ignore[attr-defined]
+        log_module, app = await asyncio.to_thread(_import_the_rest)
+        mask = log_module.Mask(settings.secrets())
+        log = log_module.configure(output=settings.log_format, level=settings.log_level, mask=mask)
+        code: int = await app.live(
+            settings, signals=signals, clock=clock, timeline=timeline, early=early, log=log, mask=mask
+        )
         return code
     finally:
         listener.close()
 
 
-__all__ = ["ExitCode", "MoltinitError", "run"]
+def _import_the_rest():  # type: ignore[no-untyped-def]
+    return importlib.import_module("supervisor.log"), importlib.import_module("supervisor.app")
+
+
+def _seconds_since_exec() -> float:
+    """How long this process exists, from its start in clock ticks since the machine's (proc_pid_stat(5), field 22)."""
+    with open("/proc/self/stat", encoding="ascii", errors="replace") as file:
+        ticks = int(file.read().rpartition(")")[2].split()[19])
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))

@@ -145,7 +145,9 @@ class Control:
         return self._runtime.address if serving and self._healthy else None
 
     def agent_logs(self, after: int, limit: int) -> Sequence[Document]:
-        return [line.as_dict() for line in self._logs.since(after, limit)]
+        return [
+            {"number": line.sequence, "at": line.at, "text": line.text} for line in self._logs.tail(after=after)[:limit]
+        ]
 
     async def snapshots(self) -> list[Document]:
         head = self._engine.head

@@ -32,6 +32,9 @@ from supervisor.snapshot.snapshotter import Taken
 RETRY_LEAST, RETRY_MOST = 1.0, 10.0
 """Seconds between two attempts to claim, restore or configure, doubling from the first to the second."""
 
+DOORS_SECONDS = 1.0
+"""After this the front door opens even though the agent is not launched yet: somebody may want to know why."""
+
 _Result = TypeVar("_Result")
 
 
@@ -68,7 +71,7 @@ class Lifecycle:
     """See the module. Built once per boot; `run` returns the exit code.
 
     Args:
-        open_doors: ends the boot phase: what is slow to import, and the front door.
+        open_doors: opens the front door; slow.
         after_drain: ends processes that outlived the agent.
     """
 
@@ -103,6 +106,7 @@ class Lifecycle:
         self._open_doors = open_doors
         self._after_drain = after_drain
         self._interrupted = asyncio.Event()
+        self._launched = asyncio.Event()
         self._fence: Fenced | None = None
         self._fault: BaseException | None = None
         self._failure: MoltinitError | None = None
@@ -118,16 +122,23 @@ class Lifecycle:
         """Where this boot stands."""
         return self._timeline.phase
 
-    async def run(self) -> int:
-        """Live one life; returns what to exit with (docs/lifecycle.md lists the codes)."""
+    async def run(self, *watches: Callable[[], Coroutine[Any, Any, None]]) -> int:
+        """Live one life; returns what to exit with (docs/lifecycle.md lists the codes).
+
+        Args:
+            watches: run beside it from beginning to end.
+        """
         async with task_group() as group:
             self._group = group
+            beside = [group.create_task(self._guarded(watch())) for watch in watches]
             phase = Phase.BOOT
             while phase is not Phase.EXIT:
                 outcome = await self._live_through(phase)
                 phase = NEXT[phase][outcome]
                 self._enter(phase, outcome)
             self._end_background()
+            for task in beside:
+                task.cancel()
         code = self._exit_code()
         self._log.info("lifecycle.exit", code=int(code), reason=code.name.lower().replace("_", "-"))
         return int(code)
@@ -186,7 +197,7 @@ class Lifecycle:
     # -- the phases
 
     async def _boot(self) -> None:
-        await self._open_doors()
+        self._start(self._open_doors_soon())
 
     async def _claim(self) -> None:
         head = await self._persist(self._engine.claim)
@@ -200,6 +211,7 @@ class Lifecycle:
         await self._persist(self._prepare_agent)
 
     async def _launch(self) -> None:
+        self._launched.set()
         self._start(self._keeper.run())
         self._start(self._saver.run())
         await self._keeper.wait_for(AgentState.HEALTHY)
@@ -252,6 +264,13 @@ class Lifecycle:
             await self._engine.release()
 
     # -- what the phases are made of
+
+    async def _open_doors_soon(self) -> None:
+        """The server is slow to import: not before the agent is on its way, unless that takes its time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DOORS_SECONDS):
+                await self._launched.wait()
+        await self._open_doors()
 
     async def _persist(self, attempt: Callable[[], Awaitable[_Result]]) -> _Result:
         """Try until it works; what stands in the way is a problem for all to see."""
@@ -402,6 +421,19 @@ class Lifecycle:
         return ExitCode.CRASH_LOOP if self._gave_up else ExitCode.OK
 
     # -- what an operator may ask for
+
+    def snapshot_soon(self) -> None:
+        """A snapshot, asked for by a signal: nobody waits for the answer."""
+        if self.phase in (Phase.LAUNCH, Phase.SERVE):
+            self._start(self._snapshot_by_signal())
+
+    async def _snapshot_by_signal(self) -> None:
+        try:
+            await self.take_snapshot("signal")
+        except Fenced:
+            raise
+        except MoltinitError as error:
+            self._log.warning("snapshot.failed", code=error.code, error=error.message)
 
     async def take_snapshot(self, reason: str, note: str = "") -> Taken:
         """A snapshot now, of the agent held still where it lets itself be held."""

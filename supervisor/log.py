@@ -54,13 +54,13 @@ class Mask:
         return self.text(str(value))
 
 
-def configure(*, format: str, level: str, mask: Mask, stream: TextIO | None = None) -> FilteringBoundLogger:
-    """Set the log up; `format` is `auto`, `json` or `console`. Returns the logger to hand around.
+def configure(*, output: str, level: str, mask: Mask, stream: TextIO | None = None) -> FilteringBoundLogger:
+    """Set the log up; `output` is `auto`, `json` or `console`. Returns the logger to hand around.
 
     The standard library's loggers (of libraries) are routed into it from `warning` on.
     """
     stream = stream or sys.stderr
-    readable = format == "console" or (format == "auto" and stream.isatty())
+    readable = output == "console" or (output == "auto" and stream.isatty())
 
     def mask_event(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         return {key: mask.value(item) for key, item in event.items()}

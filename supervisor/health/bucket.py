@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
-from supervisor.clock import Clock
 from supervisor.health.metrics import Metrics, Outcome
 from supervisor.health.problems import Problems
 from supervisor.store.retry import Attempt
@@ -24,21 +21,12 @@ _OUTCOMES: dict[str, Outcome] = {
 }
 
 
-class _Asked(Protocol):
-    @property
-    def url(self) -> str: ...
-
-    @property
-    def last_error(self) -> Exception | None: ...
-
-
 class BucketHealth:
-    """Observes a retrying store. `watch` comes before the first request."""
+    """Observes a retrying store."""
 
-    def __init__(self, problems: Problems, metrics: Metrics, clock: Clock) -> None:
+    def __init__(self, problems: Problems, metrics: Metrics) -> None:
         self._problems = problems
         self._metrics = metrics
-        self._clock = clock
         self._failures = 0
         self.reachable: bool | None = None
         self.last_error: str | None = None

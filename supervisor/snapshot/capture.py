@@ -12,7 +12,7 @@ import sqlite3
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,8 +78,11 @@ class _Draft:
 class Capture:
     """Reads one root again and again; what it knows of it (`known`) is handed from one capture to the next."""
 
-    def __init__(self, root: Path, *, rules: SkipRules, classes: Classes, scratch: Path) -> None:
+    def __init__(
+        self, root: Path, *, rules: SkipRules, classes: Classes, scratch: Path, volatile_tables: Sequence[str] = ()
+    ) -> None:
         self._root = root
+        self.volatile_tables = tuple(volatile_tables)
         self._rules = rules
         self._classes = classes
         self._scratch = scratch
@@ -146,6 +149,7 @@ class _Run:
     ) -> None:
         self._root = root
         self._classes = capture.classes
+        self._volatile_tables = capture.volatile_tables
         self._scratch = capture.scratch
         self._known = known
         self._builder = builder
@@ -210,7 +214,7 @@ class _Run:
         copy = self._scratch / f"database-{len(self._copies)}"
         try:
             directory, name = self._root.parent(path)
-            copy_database(Path(f"/proc/self/fd/{directory}/{name}"), copy)
+            copy_database(Path(f"/proc/self/fd/{directory}/{name}"), copy, self._volatile_tables)
         except sqlite3.OperationalError:
             # Busy or momentarily unreadable: the last good copy stands, and the next capture tries again.
             copy.unlink(missing_ok=True)

@@ -54,6 +54,7 @@ class Engine:
     Args:
         root: the agent's home: everything below it that `rules` do not skip is the tree.
         imports: foreign layouts that may be moved in.
+        volatile_tables: tables of databases that are stored empty.
         owner: user and group of restored files.
     """
 
@@ -71,6 +72,7 @@ class Engine:
         new_id: Callable[[], str],
         retention: Retention | None = None,
         imports: Sequence[Source] = (),
+        volatile_tables: Sequence[str] = (),
         owner: tuple[int, int] | None = None,
     ) -> None:
         self._repository = repository
@@ -84,6 +86,7 @@ class Engine:
         self._new_id = new_id
         self._retention = retention or Retention()
         self._imports = imports
+        self._volatile_tables = volatile_tables
         self._owner = owner
         self._claim: Claim | None = None
         self._snapshotter: Snapshotter | None = None
@@ -232,7 +235,13 @@ class Engine:
 
     def _start_writer(self, loaded: LoadedTree | None) -> None:
         self._snapshotter = Snapshotter(
-            capture=Capture(self._root, rules=self._rules, classes=self._classes, scratch=self._disk.scratch),
+            capture=Capture(
+                self._root,
+                rules=self._rules,
+                classes=self._classes,
+                scratch=self._disk.scratch,
+                volatile_tables=self._volatile_tables,
+            ),
             claim=self._held,
             store=self._store,
             identity=self._identity,

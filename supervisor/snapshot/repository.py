@@ -112,7 +112,7 @@ class Repository:
         for _ in range(CAS_ATTEMPTS):
             seen = await self.read()
             if seen is None:
-                await self._prove_conditional_writes()
+                await self.prove_conditional_writes()
             head = self._claimed(seen.head if seen else None, identity)
             try:
                 etag = await self._write(head, seen)
@@ -124,7 +124,7 @@ class Repository:
             hint="several daemons start on one bucket and prefix; give each agent its own prefix",
         )
 
-    async def _prove_conditional_writes(self) -> None:
+    async def prove_conditional_writes(self) -> None:
         """Some servers accept conditional writes and ignore the condition: with them nothing can be fenced, and two
         lives would overwrite each other. Asked once, before a repository is begun."""
         key = f"probe-{self._new_id()}"

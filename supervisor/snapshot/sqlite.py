@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,8 +21,8 @@ database's log is corrupted by it."""
 BUSY_SECONDS = 5.0
 
 
-def copy_database(source: Path, target: Path) -> None:
-    """A complete, self-contained copy of the database as of now. Raises `sqlite3.Error`."""
+def copy_database(source: Path, target: Path, volatile_tables: Sequence[str] = ()) -> None:
+    """A complete, self-contained copy of the database as of now, with these tables empty. Raises `sqlite3.Error`."""
     target.unlink(missing_ok=True)
     reader = _open_for_reading(source)
     try:
@@ -31,11 +32,23 @@ def copy_database(source: Path, target: Path) -> None:
             writer.execute("PRAGMA journal_mode=OFF")
             writer.execute("PRAGMA synchronous=OFF")
             reader.backup(writer, pages=-1)
+            _empty(writer, volatile_tables)
         finally:
             writer.close()
     finally:
         reader.close()
     os.chmod(target, 0o600)
+
+
+def _empty(connection: sqlite3.Connection, tables: Sequence[str]) -> None:
+    """What is removed is overwritten, so that two copies that differ in nothing else are the same bytes."""
+    if not tables:
+        return
+    known = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    connection.execute("PRAGMA secure_delete=ON")
+    for table in tables:
+        if table in known:
+            connection.execute(f'DELETE FROM "{table}"')
 
 
 def _open_for_reading(source: Path) -> sqlite3.Connection:

@@ -1,0 +1,1 @@
+"""Echo: the smallest agent there is, for fast tests and as a pattern for your own."""

@@ -1,0 +1,99 @@
+"""The echo agent: keeps what it is told in SQLite and in JSONL.
+
+`POST /say {"text"}` answers `{"n"}`, `GET /history` all that was said, the WebSocket `/ws` echoes, `/startupz` says
+that it runs. It takes its HOME and port from the environment, and stops on SIGTERM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+from pathlib import Path
+
+from aiohttp import WSMsgType, web
+
+
+class Conversation:
+    """What was said, in two kinds of file: a database with a write-ahead log, and a file that grows at its end."""
+
+    def __init__(self, home: Path) -> None:
+        state = home / ".echo"
+        state.mkdir(parents=True, exist_ok=True)
+        self._database = sqlite3.connect(state / "conversation.sqlite", isolation_level=None)
+        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.execute("CREATE TABLE IF NOT EXISTS said (n INTEGER PRIMARY KEY, text TEXT NOT NULL)")
+        self._journal = state / "conversation.jsonl"
+
+    def say(self, text: str) -> int:
+        """Keep it; returns its number."""
+        number = self._database.execute("INSERT INTO said(text) VALUES (?)", (text,)).lastrowid or 0
+        with self._journal.open("a", encoding="utf-8") as journal:
+            journal.write(json.dumps({"n": number, "text": text}) + "\n")
+        return number
+
+    def history(self) -> list[str]:
+        """All that was said, oldest first."""
+        return [text for (text,) in self._database.execute("SELECT text FROM said ORDER BY n")]
+
+    def close(self) -> None:
+        """Fold the log into the database."""
+        self._database.close()
+
+
+def application(conversation: Conversation) -> web.Application:
+    """The agent's HTTP server."""
+    app = web.Application()
+
+    async def say(request: web.Request) -> web.Response:
+        return web.json_response({"n": conversation.say(str((await request.json())["text"]))})
+
+    async def history(request: web.Request) -> web.Response:
+        return web.json_response({"history": conversation.history()})
+
+    async def startupz(request: web.Request) -> web.Response:
+        return web.json_response({"status": "started"})
+
+    async def page(request: web.Request) -> web.Response:
+        return web.Response(text="<!doctype html><title>echo</title><h1>echo</h1>", content_type="text/html")
+
+    async def socket(request: web.Request) -> web.WebSocketResponse:
+        answer = web.WebSocketResponse()
+        await answer.prepare(request)
+        async for message in answer:
+            if message.type is WSMsgType.TEXT:
+                await answer.send_str(message.data)
+            elif message.type is WSMsgType.BINARY:
+                await answer.send_bytes(message.data)
+        return answer
+
+    app.add_routes(
+        [
+            web.get("/", page),
+            web.post("/say", say),
+            web.get("/history", history),
+            web.get("/startupz", startupz),
+            web.get("/ws", socket),
+        ]
+    )
+    return app
+
+
+async def serve(home: Path, port: int) -> None:
+    """Until SIGTERM."""
+    conversation = Conversation(home)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    runner = web.AppRunner(application(conversation), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    await stop.wait()
+    await runner.cleanup()
+    conversation.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Path(os.environ["HOME"]), int(os.environ["ECHO_PORT"])))

@@ -1,0 +1,92 @@
+"""Echo behind the contract."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import agent_runtime
+from agent_runtime.contract import (
+    AgentSettings,
+    ConfigureReport,
+    ExitVerdict,
+    LaunchSpec,
+    Probe,
+    StateLayout,
+)
+from agent_runtime.probing import HttpProbe
+
+
+class Echo:
+    """See `AgentRuntime`. It has no config, no repair, and cannot be held still."""
+
+    def __init__(self, settings: AgentSettings) -> None:
+        self._settings = settings
+        self._probe = HttpProbe("127.0.0.1", settings.port)
+
+    @property
+    def name(self) -> str:
+        return "echo"
+
+    @property
+    def layout(self) -> StateLayout:
+        return StateLayout(skip=("/.cache/",), first=("/.echo/",))
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self._settings.port
+
+    def version(self) -> str:
+        return "1"
+
+    def warm_files(self) -> tuple[Path, ...]:
+        return ()
+
+    def sanitise(self) -> tuple[str, ...]:
+        return ()
+
+    def configure(self) -> ConfigureReport:
+        self._settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return ConfigureReport()
+
+    def launch(self) -> LaunchSpec:
+        return LaunchSpec(
+            argv=(sys.executable, "-m", "agent_runtime.echo"),
+            environment={
+                "HOME": str(self._settings.home),
+                "ECHO_PORT": str(self._settings.port),
+                "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+                "PYTHONPATH": str(Path(agent_runtime.__file__).parents[1]),
+                "LANG": "C.UTF-8",
+            },
+            directory=self._settings.home,
+        )
+
+    def repair(self) -> LaunchSpec | None:
+        return None
+
+    def verdict(self, exit_code: int) -> ExitVerdict:
+        return ExitVerdict.RESTART if exit_code == 0 else ExitVerdict.FAILURE
+
+    async def started(self) -> Probe:
+        return await self._probe.ask("/startupz", lambda document: document.get("status") == "started")
+
+    async def live(self) -> Probe:
+        return await self.started()
+
+    def quiesce(self, seconds: float) -> AbstractAsyncContextManager[bool]:
+        return _cannot()
+
+    async def drain(self, seconds: float) -> None:
+        return None
+
+    async def close(self) -> None:
+        await self._probe.close()
+
+
+@asynccontextmanager
+async def _cannot() -> AsyncIterator[bool]:
+    yield False

@@ -1,0 +1,161 @@
+"""OpenClaw's config file: what moltinit owns in it, read, merged, and written so that a valid one is never lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agent_runtime.contract import AgentSettings, ConfigureReport, RuntimeFault
+from agent_runtime.openclaw.channels import channels
+from agent_runtime.openclaw.layout import CONFIG, LEGACY_CONFIGS, OWNED_BASE, STATE
+from agent_runtime.openclaw.merge import MISSING, Config, Owned, Rule, get, merge, put
+from agent_runtime.openclaw.providers import providers, secret_ref
+
+TOKEN_VARIABLE = "OPENCLAW_GATEWAY_TOKEN"
+
+
+def owned_settings(settings: AgentSettings) -> list[Owned]:
+    """All that moltinit has a say in, for these settings."""
+    return [*_gateway(settings), *providers(settings.variables), *channels(settings.variables)]
+
+
+def _gateway(settings: AgentSettings) -> list[Owned]:
+    auth: dict[str, Any] = {"mode": "none"}
+    if settings.token is not None:
+        auth = {"mode": "token", "token": secret_ref(TOKEN_VARIABLE)}
+    owned = [
+        Owned(("gateway", "mode"), "local", Rule.ENFORCED),
+        Owned(("gateway", "port"), settings.port, Rule.ENFORCED),
+        # In a container its own default is all addresses, with a refusal to start where no auth is set.
+        Owned(("gateway", "bind"), "loopback", Rule.ENFORCED),
+        Owned(("gateway", "auth"), auth, Rule.ENFORCED),
+        # The front door strips forwarding headers; nobody else is to be believed.
+        Owned(("gateway", "trustedProxies"), [], Rule.ENFORCED),
+        # The VM's program comes with the image; an update would be gone with the VM, and restarts on its own terms.
+        Owned(("update", "checkOnStart"), False, Rule.DEFAULT),
+        Owned(("discovery", "mdns", "mode"), "off", Rule.DEFAULT),
+    ]
+    if settings.public_origins:
+        owned.append(Owned(("gateway", "controlUi", "allowedOrigins"), list(settings.public_origins)))
+    return owned
+
+
+def configure(settings: AgentSettings) -> ConfigureReport:
+    """Merge the settings into the config on disk. Raises `RuntimeFault`; the file is replaced whole or not at all."""
+    path = settings.home / CONFIG
+    notes = [*_adopt_legacy_name(path)]
+    text, config = _read(path)
+    notes += _bring_paths_home(config, settings.home)
+    base_path = settings.home / OWNED_BASE
+    merged = merge(config, _read_base(base_path), owned_settings(settings))
+    encoded = json.dumps(merged.config, indent=2, ensure_ascii=False) + "\n"
+    if merged.changed or notes or text is None:
+        _write(path, encoded)
+    _write(base_path, json.dumps([[list(at), value] for at, value in merged.base.items()], indent=1) + "\n")
+    return ConfigureReport(merged.changed, tuple(notes))
+
+
+def _adopt_legacy_name(path: Path) -> list[str]:
+    """A state that came from an older name of the program; OpenClaw renames it only at its old place."""
+    if path.exists():
+        return []
+    for name in LEGACY_CONFIGS:
+        legacy = path.with_name(name)
+        if legacy.exists():
+            legacy.rename(path)
+            return [f"{name} is now {path.name}"]
+    return []
+
+
+def _read(path: Path) -> tuple[str | None, Config]:
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return None, {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise RuntimeFault(f"{path} cannot be read: {error}", hint=_UNREADABLE) from error
+    try:
+        config = _parse(text)
+    except ValueError as error:
+        raise RuntimeFault(f"{path} is not valid: {error}", hint=_UNREADABLE) from error
+    if not isinstance(config, dict):
+        raise RuntimeFault(f"{path} is not an object", hint=_UNREADABLE)
+    return text, config
+
+
+_UNREADABLE = "repair it by hand (openclaw.json.last-good beside it was the last good one), or restore a snapshot"
+
+
+def _parse(text: str) -> Any:
+    """JSON, or JSON5, which OpenClaw reads as well."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        import json5
+
+        return json5.loads(text)
+
+
+def _bring_paths_home(config: Config, home: Path) -> list[str]:
+    """Paths of another machine (an import has `/root/clawd`) would lie outside of what is saved."""
+    notes = []
+    workspace = str(home / STATE / "workspace")
+    for at in _workspaces(config):
+        value = get(config, at)
+        if isinstance(value, str) and not _is_below(value, home):
+            put(config, at, workspace)
+            notes.append(f"{'.'.join(at)} was {value}, outside of the agent's home; it is {workspace} now")
+    entries = get(config, ("agents", "entries"))
+    for name in entries if isinstance(entries, dict) else ():
+        directory = get(config, ("agents", "entries", name, "agentDir"))
+        if isinstance(directory, str) and not _is_below(directory, home):
+            put(config, ("agents", "entries", name, "agentDir"), str(home / STATE / "agents" / name / "agent"))
+            notes.append(f"agents.entries.{name}.agentDir was {directory}, outside of the agent's home")
+    return notes
+
+
+def _workspaces(config: Config) -> list[tuple[str, ...]]:
+    places: list[tuple[str, ...]] = [("agents", "defaults", "workspace")]
+    entries = get(config, ("agents", "entries"))
+    if isinstance(entries, dict):
+        places += [("agents", "entries", name, "workspace") for name in entries]
+    return [at for at in places if get(config, at) is not MISSING]
+
+
+def _is_below(path: str, home: Path) -> bool:
+    if path == "~" or path.startswith("~/"):
+        return True
+    return os.path.normpath(path).startswith(str(home) + os.sep)
+
+
+def _read_base(path: Path) -> Mapping[tuple[str, ...], Any]:
+    """What was written last time. Without it (or with a broken one) everything counts as new."""
+    try:
+        rows = json.loads(path.read_text("utf-8"))
+        return {tuple(map(str, at)): value for at, value in rows}
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{path.name}.moltinit.tmp")
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        raise RuntimeFault(
+            f"{path} cannot be written: {error.strerror}", hint="see whether the disk is full"
+        ) from error
