@@ -19,6 +19,7 @@ from agent_runtime.contract import AgentRuntime, RuntimeFault
 from supervisor.clock import Clock
 from supervisor.concurrency import task_group
 from supervisor.errors import AgentError, ExitCode, Fenced, MoltinitError, UsageError
+from supervisor.health import bucket
 from supervisor.health.metrics import Metrics
 from supervisor.health.problems import Problems
 from supervisor.phases import INTERRUPTIBLE, NEXT, Outcome, Phase, Timeline
@@ -388,7 +389,7 @@ class Lifecycle:
         while True:
             self._unsealed = "the last snapshot is not committed"
             try:
-                taken = await self._saver.save("final", consistent=True)
+                taken = await self._saver.save("final", consistent=True, final=True)
             except Fenced as error:
                 self._fenced(error)
                 await self._keep_aside()
@@ -418,6 +419,8 @@ class Lifecycle:
             return ExitCode.SEAL_INCOMPLETE
         if self._failure is not None:
             return self._failure.exit_code
+        if self.brought_back is None and bucket.CODE in self._problems:
+            return ExitCode.BUCKET  # the stop came while the first request was still being tried
         return ExitCode.CRASH_LOOP if self._gave_up else ExitCode.OK
 
     # -- what an operator may ask for

@@ -38,6 +38,8 @@ def _gateway(settings: AgentSettings) -> list[Owned]:
         # The VM's program comes with the image; an update would be gone with the VM, and restarts on its own terms.
         Owned(("update", "checkOnStart"), False, Rule.DEFAULT),
         Owned(("discovery", "mdns", "mode"), "off", Rule.DEFAULT),
+        # Its own default lies in /tmp, whatever TMPDIR says. All of it is on standard output, too.
+        Owned(("logging", "file"), str(settings.scratch / "openclaw.log"), Rule.DEFAULT),
     ]
     if settings.public_origins:
         owned.append(Owned(("gateway", "controlUi", "allowedOrigins"), list(settings.public_origins)))

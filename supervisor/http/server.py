@@ -26,7 +26,7 @@ MAX_HEADER_BYTES = 16 * 1024
 
 SHUTDOWN_SECONDS = 3.0
 
-_QUIET_PATHS = frozenset({"/livez", "/readyz", "/startupz", "/metrics", "/sandbox-health", "/api/status"})
+_QUIET_PATHS = frozenset({"/livez", "/readyz", "/startupz", "/status", "/metrics", "/sandbox-health", "/api/status"})
 
 
 class Log(Protocol):

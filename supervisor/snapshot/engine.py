@@ -272,6 +272,7 @@ class Engine:
         force: bool = False,
         accept_shrink: bool = False,
         check_databases: bool = False,
+        release: bool = False,
         pin: str = "",
         note: str = "",
         progress: Progress = no_progress,
@@ -285,6 +286,7 @@ class Engine:
                 force=force,
                 accept_shrink=accept_shrink,
                 check_databases=check_databases,
+                release=release,
                 pin=pin,
                 note=note,
                 progress=progress,
@@ -333,7 +335,7 @@ class Engine:
             return taken.record
 
     async def release(self) -> None:
-        """Let go of the repository. Raises `Fenced` and store errors."""
+        """Let go of the repository, unless the last snapshot did. Raises `Fenced` and store errors."""
         await self._held.release()
 
     def close(self) -> None:

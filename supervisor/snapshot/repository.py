@@ -266,8 +266,9 @@ class Claim:
                 return self._version.head
             return await self._read()
 
-    async def commit(self, record: SnapshotRecord, retention: Retention) -> Head:
-        """Make a snapshot part of the history; the packs and the manifest must be stored already.
+    async def commit(self, record: SnapshotRecord, retention: Retention, *, release: bool = False) -> Head:
+        """Make a snapshot part of the history; the packs and the manifest must be stored already. With `release`, let
+        go of the repository in the same step.
 
         Doing it twice is doing it once, so an unknown outcome (`StoreUnavailable`) is answered by trying again.
         Raises `Fenced`, and `HeadMoved` where an earlier commit that seemed to have failed went through.
@@ -282,6 +283,7 @@ class Claim:
             return msgspec.structs.replace(
                 head,
                 sequence=record.sequence,
+                state=RELEASED if release else head.state,
                 snapshots=retention.apply([*head.snapshots, stamped], now=stamped.committed_at),
             )
 
@@ -289,7 +291,11 @@ class Claim:
 
     async def release(self) -> None:
         """Let go, so that the next life need not wait. Raises `Fenced`."""
-        await self.update(lambda head: msgspec.structs.replace(head, state=RELEASED, handover=None))
+
+        def change(head: Head) -> Head | None:
+            return None if head.state == RELEASED else msgspec.structs.replace(head, state=RELEASED, handover=None)
+
+        await self.update(change)
 
     async def update(self, change: Callable[[Head], Head | None]) -> Head:
         """Change HEAD; `change` returns the new HEAD, or None where nothing is to be changed. It may be called more

@@ -92,6 +92,7 @@ class Saver:
         consistent: bool = False,
         quiesced: bool = False,
         force: bool = False,
+        final: bool = False,
         note: str = "",
     ) -> Taken:
         """Take a snapshot now.
@@ -100,6 +101,7 @@ class Saver:
             consistent: the agent is down.
             quiesced: hold the agent still meanwhile, where it lets itself be held.
             force: commit even if nothing changed.
+            final: let go of the repository with it.
 
         Raises as `Engine.take` does.
         """
@@ -111,6 +113,7 @@ class Saver:
                 consistent=consistent,
                 check_databases=consistent,
                 force=force,
+                release=final,
                 note=note,
             )
         except MoltinitError:

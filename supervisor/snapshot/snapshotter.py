@@ -126,6 +126,7 @@ class Snapshotter:
         force: bool = False,
         accept_shrink: bool = False,
         check_databases: bool = False,
+        release: bool = False,
         pin: str = "",
         note: str = "",
         progress: Callable[[int, int], None] = lambda done, total: None,
@@ -137,6 +138,7 @@ class Snapshotter:
             quiesce: a context that holds the agent still while the tree is read.
             consistent: the agent is not running, so the tree holds still by itself.
             accept_shrink: promote the snapshot even though it drops most of the tree.
+            release: let go of the repository with the commit; where nothing is committed, nothing is let go of.
 
         Raises `Fenced`, store errors (nothing is lost: the next snapshot takes up what this one could not), and
         `CaptureFailed`.
@@ -156,7 +158,7 @@ class Snapshotter:
             record = fmt.replace_record(
                 record, taken_at=taken_at, reason=reason, consistent=bool(still), pin=pin, note=note
             )
-            head = await self._claim.commit(record, self._retention)
+            head = await self._claim.commit(record, self._retention, release=release)
             self._commit_state(captured, base, promoted=record.promoted)
             committed = next((r for r in head.snapshots if r.manifest == record.manifest), record)
             return self._taken(committed, captured, uploads, started, shrunk)

@@ -35,6 +35,8 @@ def open_store(
     policy: RetryPolicy | None = None,
 ) -> RetryingStore:
     """A store for the location; no request is made yet. Raises `SettingsError` for a URL of no known kind."""
+    if policy is None:
+        policy = RetryPolicy(write_interval=0.0) if location.url.startswith("file:") else RetryPolicy()
     return RetryingStore(_driver(location), clock, random or Random(), policy, observer=observe)
 
 

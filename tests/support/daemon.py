@@ -197,7 +197,10 @@ class Daemon:
 
     def tail(self, lines: int = 40) -> str:
         """The end of the log."""
-        return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-lines:])
+        kept = [
+            line for line in self.log.read_text("utf-8", "replace").splitlines() if '"event": "request"' not in line
+        ]
+        return "\n".join(kept[-lines:])
 
 
 def descendants(pid: int) -> list[int]:
