@@ -102,8 +102,8 @@ async def test_the_next_life_carries_on_the_conversation(
         assert (second.agent_home / ".openclaw" / "workspace" / "notes.md").read_text() == "kept"
         async with rpc(second) as connection:
             assert (await connection.call("device.pair.list"))["paired"] == devices
-        _check_databases(second.agent_home)
         assert await second.stop() == 0
+        _check_databases(second.agent_home)
 
 
 async def test_a_kill_without_warning_costs_three_seconds_at_most(
@@ -121,6 +121,7 @@ async def test_a_kill_without_warning_costs_three_seconds_at_most(
         said = await history(second)
         assert "MARK-one" in said
         assert "MARK-two" in said
+        assert await second.stop() == 0
         _check_databases(second.agent_home)
 
 
