@@ -35,6 +35,7 @@ class BucketDirectory:
         self._opening = threading.Lock()
         self._identity: tuple[int, int] | None = None
         self._swept = False
+        self._pin: int | None = None
 
     def get(self, key: str) -> StoredObject:
         with self._opened(key) as (fd, status):
@@ -100,6 +101,12 @@ class BucketDirectory:
                 with suppress(*_ABSENT):
                     os.unlink(path)
 
+    def close(self) -> None:
+        """Let go of the directory."""
+        if self._pin is not None:
+            os.close(self._pin)
+            self._pin = None
+
     def _path(self, key: str) -> str:
         if check_key(key).split("/", 1)[0] == _PRIVATE:
             raise StoreError(f"object key {key!r} cannot be used: {_PRIVATE}/ is the store's own")
@@ -109,6 +116,8 @@ class BucketDirectory:
         with self._opening:
             if self._identity is None:
                 os.makedirs(self._root, mode=0o700, exist_ok=True)
+                # Held open, so that the inode cannot be given to the directory that takes its place.
+                self._pin = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 self._identity = _identity(self._root)
         try:
             same = _identity(self._root) == self._identity

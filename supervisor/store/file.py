@@ -78,7 +78,7 @@ class FileStore:
         await self._in_thread(f"delete {len(doomed)} objects", lambda: self._directory.delete(doomed))
 
     async def close(self) -> None:
-        """Nothing to give back: files are open only within an operation."""
+        self._directory.close()
 
     async def _write(self, key: str, data: bytes, check: Callable[[str | None], None]) -> str:
         return await self._in_thread(f"write {key!r}", lambda: self._directory.write(key, data, check))
