@@ -40,7 +40,7 @@ def rescue(bucket, out, wanted=None):
     if wanted and "/" in wanted:
         manifest = wanted
     else:
-        records = [r for r in json.loads(read(bucket, "HEAD"))["snapshots"]]
+        records = json.loads(read(bucket, "HEAD"))["snapshots"]
         if wanted:
             manifest = next(r["manifest"] for r in records if r["sequence"] == int(wanted))
         else:
@@ -81,7 +81,7 @@ def rescue(bucket, out, wanted=None):
                 for number in pieces:
                     file.write(content(number))
         late.append((target, kind, mode, mtime, name(link)))
-    for target, kind, mode, mtime, link in sorted(late, reverse=True):
+    for target, kind, _, mtime, link in sorted(late, reverse=True):
         if kind == "h":
             os.link(os.path.join(root, link), target)
         elif kind == "l":

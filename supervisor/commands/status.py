@@ -29,18 +29,16 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _show(status: dict[str, Any]) -> None:
     agent, snapshots, bucket = status["agent"], status["snapshots"], status["bucket"]
-    print(f"phase     {status['phase']}{', ready' if status['ready'] else ', not ready'}")
-    print(
-        f"agent     {agent['name']} {agent['version']}: {agent['state']}, pid {agent['pid']}, {agent['restarts']} restarts"
-    )
+    print(f"phase     {status['phase']}, {'ready' if status['ready'] else 'not ready'}")
+    process = f"pid {agent['pid']}, {agent['restarts']} restarts"
+    print(f"agent     {agent['name']} {agent['version']}: {agent['state']}, {process}")
     last = snapshots["last"]
     if last:
         size = format_size(last["bytes"])
         print(f"snapshot  {last['sequence']} of {moment(last['taken_at'])}: {last['files']} files, {size}")
     print(f"          {snapshots['count']} retained{', a change is pending' if snapshots['pending'] else ''}")
-    print(
-        f"bucket    {bucket['url']}: {'reachable' if bucket['reachable'] else 'NOT REACHABLE'}, epoch {bucket['epoch']}"
-    )
+    reachable = "reachable" if bucket["reachable"] else "NOT REACHABLE"
+    print(f"bucket    {bucket['url']}: {reachable}, epoch {bucket['epoch']}")
     for problem in status["problems"]:
         print(f"PROBLEM   {problem['code']}: {problem['message']}")
         if problem["hint"]:

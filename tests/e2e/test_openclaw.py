@@ -152,8 +152,7 @@ async def test_a_turn_under_way_does_not_outlast_the_grace(
         model.delay = 120
         slow = asyncio.ensure_future(talk(first, "remember MARK-two"))
         asked = len(model.requests)
-        while len(model.requests) == asked:
-            await asyncio.sleep(0.1)
+        await model.asked(more_than=asked)
         began = time.monotonic()
         assert await first.stop() == 0, first.tail()
         assert time.monotonic() - began < 27

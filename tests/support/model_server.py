@@ -23,6 +23,7 @@ class ModelServer:
 
     def __init__(self) -> None:
         self.requests: list[dict[str, Any]] = []
+        self._news = asyncio.Condition()
         self.delay = 0.0
         self.url = ""
 
@@ -34,9 +35,16 @@ class ModelServer:
                 return marks
         return []
 
+    async def asked(self, *, more_than: int) -> None:
+        """Wait until there were more requests than that."""
+        async with self._news:
+            await self._news.wait_for(lambda: len(self.requests) > more_than)
+
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         document = await request.json()
-        self.requests.append(document)
+        async with self._news:
+            self.requests.append(document)
+            self._news.notify_all()
         await asyncio.sleep(self.delay)
         text = f"HEARD marks={','.join(marks_of(document))}"
         kind = request.path.rsplit("/", 1)[-1]

