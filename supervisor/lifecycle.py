@@ -24,6 +24,7 @@ from supervisor.health.metrics import Metrics
 from supervisor.health.problems import Problems
 from supervisor.phases import INTERRUPTIBLE, NEXT, Outcome, Phase, Timeline
 from supervisor.process.keeper import Keeper
+from supervisor.process.race import first
 from supervisor.process.state import AgentState
 from supervisor.snapshot.engine import BroughtBack, Engine
 from supervisor.snapshot.format import SnapshotRecord
@@ -268,9 +269,7 @@ class Lifecycle:
 
     async def _open_doors_soon(self) -> None:
         """The server is slow to import: not before the agent is on its way, unless that takes its time."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DOORS_SECONDS):
-                await self._launched.wait()
+        await first(self._launched.wait(), self._clock.sleep(DOORS_SECONDS))
         await self._open_doors()
 
     async def _persist(self, attempt: Callable[[], Awaitable[_Result]]) -> _Result:
