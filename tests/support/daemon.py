@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -46,6 +47,7 @@ class Daemon:
         }
         self.started_at = 0.0
         self._process: asyncio.subprocess.Process | None = None
+        self._adopted: subprocess.Popen[bytes] | None = None
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -62,6 +64,8 @@ class Daemon:
     @property
     def running(self) -> bool:
         """Has it not exited?"""
+        if self._adopted is not None:
+            return self._adopted.poll() is None
         return self._process is not None and self._process.returncode is None
 
     async def start(self) -> None:
@@ -81,6 +85,11 @@ class Daemon:
                 cwd=Path(__file__).parents[2],
                 start_new_session=True,
             )
+        self._session = aiohttp.ClientSession()
+
+    def adopt(self, process: subprocess.Popen[bytes]) -> None:
+        """Somebody else has started it, and ends it."""
+        self._adopted = process
         self._session = aiohttp.ClientSession()
 
     async def get(self, path: str) -> tuple[int, Any]:
@@ -178,7 +187,7 @@ class Daemon:
 
     async def close(self) -> None:
         """Leave nothing behind."""
-        if self.running:
+        if self.running and self._adopted is None:
             await self.kill()
         if self._session is not None:
             await self._session.close()
