@@ -9,7 +9,8 @@ from pathlib import Path
 from supervisor.clock import Clock, SystemClock
 from supervisor.snapshot.engine import BroughtBack, Engine
 from supervisor.snapshot.local import LocalDisk
-from supervisor.snapshot.repository import Identity, Repository
+from supervisor.snapshot.repository import Identity, Repository, newest
+from supervisor.snapshot.restore import Restorer
 from supervisor.snapshot.retention import Retention
 from supervisor.snapshot.rules import Classes, SkipRules
 from supervisor.store.memory import MemoryStore
@@ -63,6 +64,17 @@ class Life:
 def memory_store() -> MemoryStore:
     """A bucket of its own."""
     return MemoryStore("memory://test")
+
+
+async def restore_newest(store: Store, root: Path) -> None:
+    """Read the newest snapshot into a directory, without claiming anything."""
+    repository = Repository(store, SystemClock(), new_id)
+    seen = await repository.read()
+    assert seen is not None
+    record = newest(seen.head)
+    assert record is not None
+    loaded = await repository.load(seen.head, record)
+    await Restorer(store, root, rules=SkipRules(()), classes=Classes(())).restore(loaded.tree)
 
 
 def picture(root: Path) -> dict[bytes, tuple[object, ...]]:

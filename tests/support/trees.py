@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
+import threading
 from pathlib import Path
 
 
@@ -83,3 +84,27 @@ def count_rows(path: Path) -> int:
         return int(number)
     finally:
         connection.close()
+
+
+class ConstantWriter(threading.Thread):
+    """Commits small transactions without a pause; `committed` rows were there at the moment of asking."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(name="writer")
+        self.committed = 0
+        self._path = path
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        connection = sqlite3.connect(self._path, isolation_level=None, timeout=30)
+        try:
+            while not self._ended.is_set():
+                add_rows(connection, 5)
+                self.committed += 5
+        finally:
+            connection.close()
+
+    def stop(self) -> None:
+        """End it."""
+        self._ended.set()
+        self.join(30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from pathlib import Path
@@ -9,17 +10,17 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import Fenced, RepositoryError, UsageError
-from supervisor.snapshot.repository import Repository
 from supervisor.snapshot.sqlite import integrity
-from tests.support.engine import Life, memory_store, picture
-from tests.support.trees import add_rows, count_rows, make_database, make_odd_tree, write
+from tests.support.engine import Life, memory_store, picture, restore_newest
+from tests.support.trees import ConstantWriter, add_rows, count_rows, make_database, make_odd_tree, write
 
 
-async def test_a_tree_of_odd_names_comes_back_identical(tmp_path: Path) -> None:
+@pytest.mark.parametrize("files", [200, 10_000])
+async def test_a_tree_of_odd_names_comes_back_identical(tmp_path: Path, files: int) -> None:
     store = memory_store()
     first = Life(store, tmp_path / "a")
     assert (await first.boot()).origin == "fresh"
-    make_odd_tree(first.root)
+    make_odd_tree(first.root, files)
     taken = await first.engine.take("change")
     assert taken.record is not None
     assert taken.skipped == {"fifo": 1}
@@ -103,6 +104,28 @@ async def test_deletions_renames_and_changed_kinds_come_back(tmp_path: Path) -> 
     assert picture(second.root) == picture(life.root)
 
 
+async def test_a_database_under_constant_writes_is_whole_and_holds_what_was_committed_before(tmp_path: Path) -> None:
+    store = memory_store()
+    life = Life(store, tmp_path / "a")
+    await life.boot()
+    path = life.root / "state" / "agent.db"
+    make_database(path, rows=500).close()
+    writer = ConstantWriter(path)
+    writer.start()
+    try:
+        for number in range(8):
+            await asyncio.sleep(0.1)
+            committed = writer.committed
+            await life.engine.take("change")
+            root = tmp_path / f"b{number}"
+            await restore_newest(store, root)
+            assert integrity(root / "state" / "agent.db") is None
+            assert count_rows(root / "state" / "agent.db") >= 500 + committed > 500
+    finally:
+        writer.stop()
+        life.engine.close()
+
+
 async def test_a_database_under_writes_is_whole_in_every_snapshot(tmp_path: Path) -> None:
     store = memory_store()
     life = Life(store, tmp_path / "a")
@@ -115,30 +138,13 @@ async def test_a_database_under_writes_is_whole_in_every_snapshot(tmp_path: Path
             committed += 50
             await life.engine.take("change")
             other = Life(store, tmp_path / f"b{number}")
-            await Repository_restore(store, other)
+            await restore_newest(store, other.root)
             restored = other.root / "state" / "agent.db"
             assert integrity(restored) is None
             assert count_rows(restored) == committed
             assert not (other.root / "state" / "agent.db-shm").exists()
     finally:
         database.close()
-
-
-async def Repository_restore(store: object, life: Life) -> None:
-    """Read the newest snapshot into another life's root without claiming anything."""
-    from supervisor.clock import SystemClock
-    from supervisor.snapshot.repository import newest
-    from supervisor.snapshot.restore import Restorer
-    from supervisor.snapshot.rules import Classes, SkipRules
-    from tests.support.engine import new_id
-
-    repository = Repository(store, SystemClock(), new_id)  # type: ignore[arg-type]
-    seen = await repository.read()
-    assert seen is not None
-    record = newest(seen.head)
-    assert record is not None
-    loaded = await repository.load(seen.head, record)
-    await Restorer(store, life.root, rules=SkipRules(()), classes=Classes(())).restore(loaded.tree)  # type: ignore[arg-type]
 
 
 async def test_side_files_that_lie_around_are_removed_by_a_restore(tmp_path: Path) -> None:
