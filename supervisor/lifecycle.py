@@ -37,6 +37,9 @@ RETRY_LEAST, RETRY_MOST = 1.0, 10.0
 DOORS_SECONDS = 1.0
 """After this the front door opens even though the agent is not launched yet: somebody may want to know why."""
 
+SPAWN_SECONDS = 0.25
+"""By then the agent's process has been spawned; an import at the same time would hold it up."""
+
 _Result = TypeVar("_Result")
 
 
@@ -269,7 +272,8 @@ class Lifecycle:
 
     async def _open_doors_soon(self) -> None:
         """The server is slow to import: not before the agent is on its way, unless that takes its time."""
-        await first(self._launched.wait(), self._clock.sleep(DOORS_SECONDS))
+        if await first(self._launched.wait(), self._clock.sleep(DOORS_SECONDS)) == 0:
+            await self._clock.sleep(SPAWN_SECONDS)
         await self._open_doors()
 
     async def _persist(self, attempt: Callable[[], Awaitable[_Result]]) -> _Result:

@@ -209,6 +209,7 @@ async def test_a_life_from_claim_to_seal(tmp_path: Path, store: Bucket) -> None:
     rig = Rig(tmp_path, store)
     await rig.until(Phase.SERVE)
     (rig.life.root / "said").write_text("hello")
+    await rig.clock.advance(1)
     rig.stop.stop_requested.set()
     assert await rig.exit_code() == ExitCode.OK
     assert rig.agent.events == ["configured", "launched", "stopped", "strays ended"]
