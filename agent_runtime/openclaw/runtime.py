@@ -67,7 +67,7 @@ class OpenClaw:
 
     @property
     def _compile_cache(self) -> Path:
-        return self._settings.scratch / "compile-cache"
+        return self._settings.scratch / "tmp" / "node-compile-cache"
 
     def sanitise(self) -> tuple[str, ...]:
         removed = []
@@ -91,7 +91,7 @@ class OpenClaw:
 
     def _command(self, *arguments: str) -> LaunchSpec:
         program = self._find()
-        for directory in (self._settings.home / STATE, self._settings.scratch / "tmp", self._compile_cache):
+        for directory in (self._settings.home / STATE, self._settings.scratch / "tmp"):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         return LaunchSpec(
             argv=(str(program.node), str(program.script), *arguments),
@@ -118,10 +118,10 @@ class OpenClaw:
             ),
             "LANG": "C.UTF-8",
             "TERM": "dumb",
+            # Its compile cache lies in here, worth two seconds of each start. NODE_COMPILE_CACHE would do as well, but
+            # makes the launcher start a second Node and stay in between.
             "TMPDIR": str(settings.scratch / "tmp"),
             "OPENCLAW_STATE_DIR": str(settings.home / STATE),
-            # Worth two seconds of each start.
-            "NODE_COMPILE_CACHE": str(self._compile_cache),
             # Restarts for config changes happen within the process, and an update never spawns a replacement.
             "OPENCLAW_NO_RESPAWN": "1",
             "OPENCLAW_NO_AUTO_UPDATE": "1",
