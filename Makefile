@@ -48,7 +48,9 @@ $(OPENCLAW)/installed.stamp: image/openclaw/package.json image/openclaw/package-
 	@touch $@
 
 run: $(VENV)/runtime.stamp openclaw ## run an agent here, with its memory in .moltinit/bucket; Ctrl-C seals and stops
-	@MOLTINIT_HOME=$${MOLTINIT_HOME:-.moltinit} exec $(BIN)/moltinit run
+	@# With job control, Ctrl-C reaches moltinit and not make, which would call it an error.
+	@export MOLTINIT_HOME=$${MOLTINIT_HOME:-.moltinit}; \
+		if [ -t 0 ]; then set -m; $(BIN)/moltinit run; else exec $(BIN)/moltinit run; fi
 
 test: setup openclaw ## run every test, the real gateway's included
 	@$(BIN)/python -m pytest

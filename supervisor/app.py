@@ -132,6 +132,7 @@ async def live(
             log=log,
             open_doors=doors.open,
             after_drain=lambda: _end_strays(reaper, log),
+            page=_page(settings),
         )
         signals.on_snapshot(lifecycle.snapshot_soon)
         control = Control(

@@ -118,6 +118,13 @@ class UnsupportedFormat(RepositoryError):
     code = "format-too-new"
 
 
+class DiskError(MoltinitError):
+    """This machine's disk did not do what was asked of it."""
+
+    code = "disk"
+    exit_code = ExitCode.RESTORE_FAILED
+
+
 class Fenced(MoltinitError):
     """Another writer has claimed the repository since: this one must not commit again."""
 

@@ -18,7 +18,7 @@ from structlog.typing import FilteringBoundLogger
 from agent_runtime.contract import AgentRuntime, RuntimeFault
 from supervisor.clock import Clock
 from supervisor.concurrency import task_group
-from supervisor.errors import AgentError, ExitCode, Fenced, MoltinitError, UsageError
+from supervisor.errors import AgentError, DiskError, ExitCode, Fenced, MoltinitError, UsageError
 from supervisor.health import bucket
 from supervisor.health.metrics import Metrics
 from supervisor.health.problems import Problems
@@ -78,6 +78,7 @@ class Lifecycle:
     Args:
         open_doors: opens the front door; slow.
         after_drain: ends processes that outlived the agent.
+        page: where people reach the agent, for the log.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Lifecycle:
         log: FilteringBoundLogger,
         open_doors: Callable[[], Awaitable[None]],
         after_drain: Callable[[], Awaitable[None]],
+        page: str = "",
     ) -> None:
         self._engine = engine
         self._saver = saver
@@ -110,6 +112,7 @@ class Lifecycle:
         self._log = log
         self._open_doors = open_doors
         self._after_drain = after_drain
+        self._page = page
         self._interrupted = asyncio.Event()
         self._launched = asyncio.Event()
         self._fence: Fenced | None = None
@@ -220,6 +223,7 @@ class Lifecycle:
         self._start(self._keeper.run())
         self._start(self._saver.run())
         await self._keeper.wait_for(AgentState.HEALTHY)
+        self._log.info("agent.ready", agent=self._runtime.name, page=self._page)
 
     async def _serve(self) -> None:
         await asyncio.Event().wait()
@@ -285,7 +289,7 @@ class Lifecycle:
                 result = await attempt()
             except Fenced:
                 raise
-            except (MoltinitError, RuntimeFault) as error:
+            except (MoltinitError, RuntimeFault, OSError) as error:
                 self._failure = _as_error(error)
             else:
                 self._failure = None
@@ -478,7 +482,12 @@ class Lifecycle:
             raise
 
 
-def _as_error(error: MoltinitError | RuntimeFault) -> MoltinitError:
+def _as_error(error: MoltinitError | RuntimeFault | OSError) -> MoltinitError:
     if isinstance(error, MoltinitError):
         return error
+    if isinstance(error, OSError):
+        return DiskError(
+            f"the disk: {error.strerror or error} ({error.filename or 'no name'})",
+            hint="free disk space, or give MOLTINIT_HOME and MOLTINIT_AGENT_HOME places that can be written",
+        )
     return AgentError(error.message, hint=error.hint)

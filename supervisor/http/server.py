@@ -13,7 +13,7 @@ from aiohttp import web
 from supervisor.errors import MoltinitError
 from supervisor.http.answers import HttpError, error_answer
 from supervisor.http.api import MAX_BODY_BYTES, Api
-from supervisor.http.auth import ANYONE, Access, Gatekeeper
+from supervisor.http.auth import ANYONE, SAFE_METHODS, Access, Gatekeeper
 from supervisor.http.endpoints import Endpoints, Handler
 from supervisor.http.health import add_health
 from supervisor.http.operations import Operations
@@ -121,12 +121,15 @@ class FrontDoor:
             return response
         finally:
             path = request.raw_path.partition("?")[0]
-            write = self._log.debug if path in _QUIET_PATHS else self._log.info
+            status = response.status if response is not None else 499
+            # A page is dozens of requests: what went well and changed nothing is worth a line to those who debug.
+            plain = request.method in SAFE_METHODS and (status < 400 or path in _QUIET_PATHS)
+            write = self._log.debug if plain else self._log.info
             write(
                 "request",
                 method=request.method,
                 path=path[:200],
-                status=response.status if response is not None else 499,
+                status=status,
                 seconds=round(self._monotonic() - begun, 3),
             )
 

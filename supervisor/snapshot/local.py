@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from supervisor.errors import UsageError
+from supervisor.errors import SettingsError, UsageError
 
 
 class Marker(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,10 +28,15 @@ class LocalDisk:
 
     def __init__(self, path: Path, new_id: Callable[[], str]) -> None:
         self._path = path
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._marker = path / "restored.json"
         self._lock: int | None = None
-        self._id = self._read_id(new_id)
+        try:
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._id = self._read_id(new_id)
+        except OSError as error:
+            raise SettingsError(
+                f"MOLTINIT_HOME ({path}) cannot be written: {error.strerror}", hint="name a place that can"
+            ) from error
 
     @property
     def id(self) -> str:

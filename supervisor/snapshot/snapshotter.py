@@ -113,9 +113,12 @@ class Snapshotter:
                 self._index.add(blob)
 
     async def changed(self) -> bool:
-        """Does a walk over the tree find anything to do? No request, no reading."""
+        """Does a walk over the tree find anything to do? No request, no reading. Raises `CaptureFailed`."""
         async with self._lock:
-            return await self._in_thread(lambda: self._capture.changed(self._state.known))
+            try:
+                return await self._in_thread(lambda: self._capture.changed(self._state.known))
+            except OSError as error:
+                raise _unreadable(error) from error
 
     async def take(
         self,
@@ -207,10 +210,7 @@ class Snapshotter:
                 lambda: self._capture.run(known, builder, check_databases=check_databases, progress=progress)
             )
         except OSError as error:
-            raise CaptureFailed(
-                f"the agent's tree cannot be read: {error.strerror}: {error.filename or ''}".rstrip(": "),
-                hint="see whether the disk is full or its rights have changed",
-            ) from error
+            raise _unreadable(error) from error
 
     async def _describe(
         self, captured: Captured, uploads: PackUploads, accept_shrink: bool
@@ -281,3 +281,10 @@ class Snapshotter:
             captured.damaged_databases,
             captured.tree.skipped,
         )
+
+
+def _unreadable(error: OSError) -> CaptureFailed:
+    return CaptureFailed(
+        f"the agent's tree cannot be read: {error.strerror}: {error.filename or ''}".rstrip(": "),
+        hint="see whether the disk is full, or the directory or its rights have changed",
+    )

@@ -210,6 +210,43 @@ async def test_an_emptied_home_does_not_become_the_truth(bucket: Bucket, tmp_pat
         assert await history(second) == ["one"]
 
 
+async def test_a_home_that_is_gone_altogether_is_told_and_the_last_snapshot_stays(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    async with echo(tmp_path / "a", bucket, MOLTINIT_STOP_GRACE="5s") as first:
+        await first.ready()
+        await say(first, "one")
+        await first.committed(after=0)
+        await first.saved()
+        shutil.rmtree(first.agent_home)
+        await first.until(
+            "it says so",
+            "/status",
+            lambda code, s: code == 200 and {"snapshot-failed", "snapshot-shrunk"} & {p["code"] for p in s["problems"]},
+            30,
+        )
+        assert (await first.get("/livez"))[0] == 200
+        assert await first.stop() == 14
+    async with echo(tmp_path / "b", bucket) as second:
+        await second.ready()
+        assert await history(second) == ["one"]
+
+
+async def test_a_disk_that_cannot_be_written_is_told_and_tried_again(bucket: Bucket, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    in_the_way = tmp_path / "a" / "home"
+    in_the_way.write_text("a file where the agent's home belongs")
+    async with echo(tmp_path / "a", bucket, MOLTINIT_AGENT_HOME=str(in_the_way)) as daemon:
+        await daemon.until(
+            "it says so",
+            "/readyz",
+            lambda code, d: code == 503 and any(str(in_the_way) in f["message"] for f in d["failing"]),
+            30,
+        )
+        in_the_way.unlink()
+        await daemon.ready()
+
+
 async def test_a_second_daemon_fences_the_first_which_keeps_its_state_aside(bucket: Bucket, tmp_path: Path) -> None:
     async with echo(tmp_path / "a", bucket) as first:
         await first.ready()
