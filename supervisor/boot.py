@@ -10,6 +10,7 @@ import asyncio
 import importlib
 import os
 import time
+from types import ModuleType
 
 from supervisor.clock import SystemClock
 from supervisor.http.early import EarlyResponder, listen
@@ -47,7 +48,7 @@ async def _run(settings: Settings, signals: Signals) -> int:
         listener.close()
 
 
-def _import_the_rest():  # type: ignore[no-untyped-def]
+def _import_the_rest() -> tuple[ModuleType, ModuleType]:
     return importlib.import_module("supervisor.log"), importlib.import_module("supervisor.app")
 
 

@@ -28,6 +28,7 @@ from supervisor.process.race import first
 from supervisor.process.state import AgentState
 from supervisor.snapshot.engine import BroughtBack, Engine
 from supervisor.snapshot.format import SnapshotRecord
+from supervisor.snapshot.report import tell
 from supervisor.snapshot.saver import Saver
 from supervisor.snapshot.snapshotter import Taken
 
@@ -213,7 +214,7 @@ class Lifecycle:
 
     async def _restore(self) -> None:
         self.brought_back = await self._persist(self._engine.bring_back)
-        self._say_what_came_back(self.brought_back)
+        tell(self.brought_back, problems=self._problems, log=self._log)
 
     async def _configure(self) -> None:
         await self._persist(self._prepare_agent)
@@ -313,40 +314,6 @@ class Lifecycle:
         for note in report.notes:
             self._log.warning("configure.note", note=note)
         self._log.info("configure.done", changed=list(report.changed), sanitised=list(removed))
-
-    def _say_what_came_back(self, back: BroughtBack) -> None:
-        record = back.record
-        self._log.info(
-            "restore.done",
-            origin=back.origin,
-            sequence=record.sequence if record else None,
-            files=record.files if record else (back.imported.files if back.imported else 0),
-            fetched=back.fetched_bytes,
-            requests=back.requests,
-        )
-        for sequence, what in back.damaged:
-            self._log.error("restore.damaged", sequence=sequence, error=what)
-        if back.damaged:
-            numbers = ", ".join(str(sequence) for sequence, _ in back.damaged)
-            self._problems.report(
-                "snapshot-damaged",
-                f"snapshot {numbers} is damaged: {back.damaged[0][1]}; "
-                + (f"snapshot {record.sequence} was restored instead" if record else "the local state is used"),
-                "what was said between the two is not there; `moltinit verify --deep` tells what else is affected",
-            )
-        if back.rescued:
-            self._problems.report(
-                "local-state-rescued",
-                f"this disk held a state that the history went on without; it is kept as {back.rescued}",
-                "look into it with docs/rescue.py, and take from it what is missed",
-            )
-        if back.imported and back.imported.refused:
-            self._problems.report(
-                "import-refused",
-                f"{len(back.imported.refused)} objects of the old layout have impossible names, the first: "
-                f"{back.imported.refused[0]!r}",
-                "they are left in the bucket, untouched",
-            )
 
     def _start(self, work: Coroutine[Any, Any, Any]) -> None:
         assert self._group is not None, "a phase runs within `run`"

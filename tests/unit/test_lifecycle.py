@@ -28,6 +28,8 @@ from tests.support.engine import Life
 class Agent:
     """Runtime and keeper in one."""
 
+    name = "scripted"
+
     def __init__(self) -> None:
         self.status = AgentStatus()
         self.launched = asyncio.Event()
