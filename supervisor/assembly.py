@@ -10,9 +10,10 @@ from agent_runtime.registry import make_runtime
 from supervisor.clock import Clock
 from supervisor.errors import AgentError
 from supervisor.settings import Settings
+from supervisor.snapshot.claim import Identity
 from supervisor.snapshot.engine import Engine
 from supervisor.snapshot.local import LocalDisk
-from supervisor.snapshot.repository import Identity, Repository
+from supervisor.snapshot.repository import HEAD_INTERVAL, Repository
 from supervisor.snapshot.rules import Classes, SkipRules
 from supervisor.store.open import BucketLocation
 from supervisor.store.protocol import Store
@@ -83,7 +84,9 @@ def make_engine(
 ) -> Engine:
     """The engine on this disk's agent home."""
     return Engine(
-        repository=Repository(store, clock, new_id),
+        repository=Repository(
+            store, clock, new_id, head_interval=HEAD_INTERVAL if store.url.startswith("s3:") else 0.0
+        ),
         store=store,
         disk=disk,
         root=settings.agent_home,

@@ -192,7 +192,7 @@ class _Run:
         for found in candidates:
             before = self._known.get(found.path)
             signatures = _signatures(found, walked.found, None)
-            if before is not None and before.settled and _unchanged(before, signatures):
+            if before is not None and before.settled and _unchanged(before, signatures) and not self._is_stale(before):
                 continue
             if self._has_magic(found.path):
                 self._copy_database(found.path, signatures)
@@ -283,8 +283,13 @@ class _Run:
         before = self._known.get(found.path)
         if before is None or found.path in self._copies or before.entry.kind != KIND_FILE:
             return
+        if self._is_stale(before):
+            return
         if before.settled and _unchanged(before, _signatures(found, walked.found, before)):
             self._kept[found.path] = before
+
+    def _is_stale(self, before: Known) -> bool:
+        return any(self._builder.is_stale(blob) for blob in before.entry.blobs)
 
     # -- contents
 

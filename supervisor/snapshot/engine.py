@@ -4,26 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from supervisor.clock import Clock
-from supervisor.errors import RepositoryError, UsageError
-from supervisor.snapshot.capture import Capture
+from supervisor.concurrency import task_group
+from supervisor.errors import MoltinitError, RepositoryError, UsageError
+from supervisor.snapshot.capture import Capture, Known
+from supervisor.snapshot.claim import Claim, Identity
+from supervisor.snapshot.collect import Collected, Collector
+from supervisor.snapshot.compare import Change, compare
 from supervisor.snapshot.format import Head, SnapshotRecord, replace_head, replace_record
+from supervisor.snapshot.handover import NO_PATIENCE, Patience, take_over
+from supervisor.snapshot.history import (
+    BEFORE_RESTORE,
+    RESTORE_REASON,
+    Rescued,
+    annotate,
+    forget,
+    last_restore,
+    load_rescued,
+    rescues,
+)
 from supervisor.snapshot.importer import Imported, Source, import_foreign
 from supervisor.snapshot.local import LocalDisk, Marker
-from supervisor.snapshot.repository import Claim, Identity, LoadedTree, Repository, find, newest
+from supervisor.snapshot.repository import LoadedTree, Repository, find, newest
 from supervisor.snapshot.restore import Restorer
 from supervisor.snapshot.retention import Retention
 from supervisor.snapshot.rules import Classes, SkipRules
 from supervisor.snapshot.scan import scan
 from supervisor.snapshot.snapshotter import Snapshotter, Taken
+from supervisor.snapshot.tree import Tree, graft
 from supervisor.store.protocol import Store
 
 Progress = Callable[[int, int], None]
+
+COLLECT_SECONDS = 24 * 3600.0
+"""Between two collections, whichever lives they fall into."""
 
 
 def no_progress(done: int, total: int) -> None:
@@ -90,6 +109,8 @@ class Engine:
         self._owner = owner
         self._claim: Claim | None = None
         self._snapshotter: Snapshotter | None = None
+        self._ahead: Mapping[str, Known] = {}
+        self._collector = Collector(repository)
         self._restorer = Restorer(store, root, rules=rules, classes=classes, owner=owner)
         # A snapshot taken between the steps of a restore would store a tree that is neither the old nor the new one.
         self._turn = asyncio.Lock()
@@ -123,10 +144,37 @@ class Engine:
 
     # -- claim and restore
 
-    async def claim(self) -> Head:
-        """Become the only writer. Raises store errors and `RepositoryError`; may be tried again."""
-        self._claim = await self._repository.claim(self._identity)
+    async def claim(
+        self, patience: Patience = NO_PATIENCE, waiting: Callable[[Head], None] = lambda head: None
+    ) -> Head:
+        """Become the only writer; see `handover.take_over`. While a holder is waited for, the newest snapshot is put
+        in place already, so that `bring_back` has only the difference to fetch. May be tried again."""
+        self._ahead = {}
+        async with task_group() as group:
+            ahead: asyncio.Task[None] | None = None
+
+            def wait_for(head: Head) -> None:
+                nonlocal ahead
+                waiting(head)
+                if ahead is None:
+                    ahead = group.create_task(self._restore_ahead(head))
+
+            self._claim = await take_over(self._repository, self._identity, patience, waiting=wait_for)
         return self._claim.head
+
+    async def _restore_ahead(self, head: Head) -> None:
+        """Only onto a disk that holds nothing of its own. What goes wrong here goes wrong again later, and is told
+        then."""
+        record = newest(head)
+        if record is None or self._disk.marker() is not None:
+            return
+        with contextlib.suppress(MoltinitError):
+            loaded = await self._repository.load(head, record)
+            self._ahead = (await self._restorer.restore(loaded.tree)).known
+
+    async def acknowledge(self) -> None:
+        """Answer a newcomer's request to hand over. Raises `Fenced` and store errors."""
+        await self._held.acknowledge()
 
     async def bring_back(self, progress: Progress = no_progress) -> BroughtBack:
         """Make the root the newest state there is: this disk's own, else the newest sound snapshot, else a foreign
@@ -198,7 +246,8 @@ class Engine:
         for record in reversed([r for r in head.snapshots if r.promoted and not r.damaged]):
             try:
                 loaded = await self._repository.load(head, record)
-                restored = await self._restorer.restore(loaded.tree, progress=progress)
+                known, self._ahead = self._ahead, {}  # true until the tree is touched
+                restored = await self._restorer.restore(loaded.tree, known=known, progress=progress)
             except RepositoryError as error:
                 damaged.append((record.sequence, error.message))
                 continue
@@ -272,6 +321,7 @@ class Engine:
         force: bool = False,
         accept_shrink: bool = False,
         check_databases: bool = False,
+        compact: bool = False,
         release: bool = False,
         pin: str = "",
         note: str = "",
@@ -286,6 +336,7 @@ class Engine:
                 force=force,
                 accept_shrink=accept_shrink,
                 check_databases=check_databases,
+                compact=compact,
                 release=release,
                 pin=pin,
                 note=note,
@@ -301,38 +352,91 @@ class Engine:
         async with self._turn:
             return await self._writer.rescue()
 
-    async def restore(self, sequence: int, progress: Progress = no_progress) -> SnapshotRecord:
-        """Put an older snapshot in place and commit it as the newest. The agent must be down, and stays down until
-        this has ended. The state before is committed first, and pinned.
+    async def restore(self, wanted: int | str, *, path: str = "", progress: Progress = no_progress) -> SnapshotRecord:
+        """Put an older snapshot (its number) or a rescued state (its key) in place, whole or only what lies at and
+        below `path`, and commit it as the newest. The agent must be down, and stays down until this has ended. The
+        state before is committed first, and pinned.
 
-        Raises `UsageError` for an unknown number, and whatever a restore raises. Where the tree was touched already,
+        Raises `UsageError` for what is not there, and whatever a restore raises. Where the tree was touched already,
         `ready` is False afterwards: `bring_back` makes it whole again.
         """
         async with self._turn:
-            record = find(self._held.head, sequence)
-            loaded = await self._repository.load(self._held.head, record)
+            loaded = await self._load(wanted)
+            what = f"{path} of {wanted}" if path else str(wanted)
+            grafted = graft(Tree(), loaded.tree, path) if path else None  # is there such a path at all?
             writer = self._writer
             before = await writer.take(
-                "before-restore",
-                consistent=True,
-                force=True,
-                pin="before-restore",
-                note=f"before restoring {sequence}",
+                BEFORE_RESTORE, consistent=True, force=True, pin=BEFORE_RESTORE, note=f"before restoring {what}"
             )
             assert before.record is not None, "a forced snapshot is always committed"
+            tree = loaded.tree if grafted is None else graft(writer.tree, loaded.tree, path)
             self._disk.unmark()
             try:
-                restored = await self._restorer.restore(loaded.tree, known=writer.known, progress=progress)
+                restored = await self._restorer.restore(tree, known=writer.known, progress=progress)
             except BaseException:
                 self._stop_writer()
                 raise
             self._disk.mark(Marker(repository=self._held.head.repository, sequence=before.record.sequence))
-            writer.adopt(loaded, restored.known)
+            if grafted is None:
+                writer.adopt(loaded, restored.known)
+            else:
+                writer.learn(restored.known)
             taken = await writer.take(
-                "restore", consistent=True, force=True, accept_shrink=True, note=f"restored from {sequence}"
+                RESTORE_REASON, consistent=True, force=True, accept_shrink=True, note=f"restored from {what}"
             )
             assert taken.record is not None, "a forced snapshot is always committed"
             return taken.record
+
+    async def _load(self, wanted: int | str) -> LoadedTree:
+        head = self._held.head
+        if isinstance(wanted, int):
+            return await self._repository.load(head, find(head, wanted))
+        return await load_rescued(self._repository, head, wanted)
+
+    async def undo(self, progress: Progress = no_progress) -> SnapshotRecord:
+        """Take back the last restore; doing it twice takes back the first undo. Raises as `restore` does."""
+        return await self.restore(last_restore(self._held.head).sequence, progress=progress)
+
+    # -- the history
+
+    async def annotate(self, sequence: int, *, pin: str | None = None, note: str | None = None) -> SnapshotRecord:
+        """See `history.annotate`."""
+        return await annotate(self._held, sequence, pin=pin, note=note)
+
+    async def forget(self, sequence: int) -> None:
+        """See `history.forget`."""
+        await forget(self._held, sequence)
+
+    async def rescues(self) -> list[Rescued]:
+        """See `history.rescues`."""
+        return await rescues(self._repository)
+
+    async def compare(self, before: int, after: int | None = None) -> list[Change]:
+        """What differs between two snapshots; without `after`, up to the newest one. Raises `UsageError` and
+        `RepositoryError`."""
+        head = self._held.head
+        latest = newest(head)
+        if after is None and latest is not None:
+            after = latest.sequence
+        old, new = await asyncio.gather(self._load(before), self._load(before if after is None else after))
+        return await asyncio.to_thread(compare, old.tree, new.tree)
+
+    def collection_is_due(self) -> bool:
+        """Is it long enough since somebody collected? A time in the future (a clock was wrong) counts as long ago."""
+        head = self.head
+        if not self.ready or head is None or not head.snapshots:
+            return False
+        return not 0 <= self._clock.time() - head.collected_at < COLLECT_SECONDS
+
+    async def collect(self, *, rehearse: bool = False, progress: Progress = no_progress) -> Collected:
+        """Delete from the bucket what nothing refers to; see `collect.Collector`."""
+        async with self._turn:
+            collected = await self._collector.collect(
+                self._held, in_use=self._writer.packs, rehearse=rehearse, progress=progress
+            )
+            if not rehearse:
+                await self._held.update(lambda head: replace_head(head, collected_at=self._clock.time()))
+            return collected
 
     async def release(self) -> None:
         """Let go of the repository, unless the last snapshot did. Raises `Fenced` and store errors."""

@@ -96,6 +96,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     writer: Writer
     handover: HandOver | None = None
     updated_at: float = 0.0
+    collected_at: float = 0.0
     snapshots: list[SnapshotRecord] = msgspec.field(default_factory=list)
 
 
@@ -272,3 +273,8 @@ def replace_record(record: SnapshotRecord, **changes: Any) -> SnapshotRecord:
 def replace_head(head: Head, **changes: Any) -> Head:
     """A copy with some fields changed."""
     return msgspec.structs.replace(head, **changes)
+
+
+def replace_handover(handover: HandOver, **changes: Any) -> HandOver:
+    """A copy with some fields changed."""
+    return msgspec.structs.replace(handover, **changes)

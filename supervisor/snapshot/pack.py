@@ -11,6 +11,7 @@ import hashlib
 import struct
 import weakref
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import msgspec
@@ -47,7 +48,12 @@ class BlobIndex:
         return self._blobs.get(key)
 
     def add(self, blob: Blob) -> None:
-        self._blobs.setdefault(blob.hash, blob)
+        """Later places replace earlier ones: they are the compacted ones."""
+        self._blobs[blob.hash] = blob
+
+    def packs(self) -> set[str]:
+        """Ids of all packs that a later snapshot might refer to."""
+        return {blob.frame.pack.id for blob in self._blobs.values()}
 
     def __len__(self) -> int:
         return len(self._blobs)
@@ -58,10 +64,21 @@ class PackBuilder:
 
     The blobs that `add` returns point into the pack before it is stored: they count only when all packs that were
     emitted are in the bucket.
+
+    Args:
+        stale: packs whose content is stored anew where it is added again.
     """
 
-    def __init__(self, index: BlobIndex, new_id: Callable[[], str], emit: Callable[[Pack, bytes], None]) -> None:
+    def __init__(
+        self,
+        index: BlobIndex,
+        new_id: Callable[[], str],
+        emit: Callable[[Pack, bytes], None],
+        *,
+        stale: AbstractSet[Pack] = frozenset(),
+    ) -> None:
         self._index = index
+        self._stale = stale
         self._new_id = new_id
         self._emit = emit
         self._fresh: dict[bytes, Slot] = {}
@@ -72,12 +89,18 @@ class PackBuilder:
         self.raw_bytes = 0
         self.stored_bytes = 0
 
+    def is_stale(self, blob: Blob) -> bool:
+        """Is this content to be stored anew?"""
+        return blob.frame.pack in self._stale
+
     def add(self, data: bytes | memoryview) -> Blob | Slot:
         """Content as a blob that the bucket has, or as a place that `resolve` turns into one after `finish`."""
         key = digest(data)
-        known = self._index.get(key) or self._fresh.get(key)
-        if known is not None:
+        known = self._index.get(key)
+        if known is not None and known.frame.pack not in self._stale:
             return known
+        if (fresh := self._fresh.get(key)) is not None:
+            return fresh
         if self._raw and len(self._raw) + len(data) > FRAME_BYTES:
             self._close_frame()
         slot = Slot(key, len(self._raw), len(data))

@@ -21,6 +21,7 @@ from supervisor.snapshot.format import (
     KIND_HARDLINK,
     KIND_SYMLINK,
 )
+from supervisor.snapshot.pack import digest
 from supervisor.snapshot.rules import SkipRules
 from supervisor.snapshot.scan import Found, Signature, scan
 from supervisor.snapshot.sqlite import SIDE_FILES
@@ -35,11 +36,12 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class _Target:
     """A file that is being written, under its temporary name."""
 
-    __slots__ = ("entry", "missing", "temporary")
+    __slots__ = ("created", "entry", "missing", "temporary")
 
     def __init__(self, entry: Entry, number: int) -> None:
         self.entry = entry
         self.missing = len(entry.blobs)
+        self.created = False
         self.temporary = f".moltinit-{number}~"
 
 
@@ -53,6 +55,7 @@ class Placer:
         self._owner = owner
         self._root: Root | None = None
         self._wanted: dict[Frame, dict[Blob, list[tuple[_Target, int]]]] = {}
+        self._reusable: dict[str, Entry] = {}
         self.placed_bytes = 0
 
     def close(self) -> None:
@@ -70,12 +73,18 @@ class Placer:
     # -- before
 
     def prepare(self, known: Mapping[str, Known]) -> list[Entry]:
-        """Remove what is not in the tree, make directories, and say which entries have to be written."""
+        """Remove what is not in the tree, make directories, take over what old versions of large files have in common
+        with the new ones, and say which entries have to be written."""
         self._path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._root = Root(self._path)
         found = scan(self._path, self._rules).found
-        keep = {path for path, item in found.items() if self._is_as_wanted(path, item, known)}
-        self._remove(path for path in found if path not in keep)
+        keep = {path for path, item in found.items() if self._is_as_wanted(path, item, found, known)}
+        self._reusable = {
+            path: known[path].entry
+            for path, item in found.items()
+            if path not in keep and item.is_file and self._shares_content(path, known)
+        }
+        self._remove(path for path in found if path not in keep and path not in self._reusable)
         for path, entry in self._tree.entries.items():
             if entry.kind == KIND_DIRECTORY and path not in keep:
                 self._make_directory(path)
@@ -96,21 +105,30 @@ class Placer:
         if wanted > free:
             raise OSError(errno.ENOSPC, f"{wanted} bytes are to be restored and {free} are free", str(self._path))
 
-    def _is_as_wanted(self, path: str, item: Found, known: Mapping[str, Known]) -> bool:
+    def _shares_content(self, path: str, known: Mapping[str, Known]) -> bool:
+        entry, before = self._tree.entries.get(path), known.get(path)
+        return (
+            entry is not None
+            and before is not None
+            and entry.kind == before.entry.kind == KIND_FILE
+            and len(entry.blobs) > 1
+            and len(before.entry.blobs) > 1
+        )
+
+    def _is_as_wanted(self, path: str, item: Found, found: Mapping[str, Found], known: Mapping[str, Known]) -> bool:
         entry = self._tree.entries.get(path)
         if entry is None:
             return False
         if entry.kind == KIND_DIRECTORY:
             return item.is_directory
         before = known.get(path)
-        return (
-            before is not None
-            and before.settled
-            and entry.kind == KIND_FILE
-            and before.signatures[:1] == (item.signature,)
-            and FLAG_DATABASE not in entry.flags
-            and entry.same_as(before.entry)
-        )
+        if before is None or not before.settled or entry.kind != KIND_FILE:
+            return False
+        # A database with a log beside it is more than its file.
+        alone = FLAG_DATABASE not in entry.flags or not any(path + suffix in found for suffix in SIDE_FILES)
+        sides = before.signatures[1:]
+        unchanged = before.signatures[:1] == (item.signature,) and not any(sides)
+        return alone and unchanged and entry.same_as(before.entry)
 
     def _remove(self, paths: Iterable[str]) -> None:
         for path in sorted(paths, reverse=True):  # what is inside comes before what it is in
@@ -155,11 +173,52 @@ class Placer:
                 os.close(self._create(target))
                 self._complete(target)
             offset = 0
-            for blob in entry.blobs:
+            for blob in self._not_reused(target):
+                if isinstance(blob, int):
+                    offset += blob
+                    continue
                 self._wanted.setdefault(blob.frame, {}).setdefault(blob, []).append((target, offset))
                 offset += blob.length
 
+    def _not_reused(self, target: _Target) -> list[Blob | int]:
+        """The pieces that must be fetched; where the old version of the file has the same piece at the same place,
+        it is copied and only its length is returned."""
+        old = self._reusable.get(target.entry.path)
+        if old is None:
+            return list(target.entry.blobs)
+        directory, name = self._open.parent(target.entry.path)
+        pieces: list[Blob | int] = []
+        source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            into = self._create(target)
+            target.created = True
+            try:
+                offset = 0
+                for blob in target.entry.blobs:
+                    data = os.pread(source, blob.length, offset)
+                    if len(data) == blob.length and digest(data) == blob.hash:
+                        os.pwrite(into, data, offset)
+                        target.missing -= 1
+                        pieces.append(blob.length)
+                    else:
+                        pieces.append(blob)
+                    offset += blob.length
+            finally:
+                os.close(into)
+        finally:
+            os.close(source)
+        if target.missing == 0:
+            self._complete(target)
+        return pieces
+
     # -- content
+
+    def wanted(self) -> dict[Frame, list[str]]:
+        """The frames that are waited for, each with the paths that wait for it."""
+        return {
+            frame: [target.entry.path for places in blobs.values() for target, _ in places]
+            for frame, blobs in self._wanted.items()
+        }
 
     def wanted_blobs(self, frame: Frame) -> list[Blob]:
         """Which of a frame's blobs some file waits for."""
@@ -168,7 +227,8 @@ class Placer:
     def place(self, blob: Blob, content: memoryview) -> None:
         """Write verified content to every place that waits for it."""
         for target, offset in self._wanted[blob.frame].pop(blob):
-            fd = self._create(target) if target.missing == len(target.entry.blobs) else self._reopen(target)
+            fd = self._reopen(target) if target.created else self._create(target)
+            target.created = True
             try:
                 written = 0
                 while written < len(content):

@@ -16,11 +16,11 @@ from pathlib import Path
 from supervisor.concurrency import task_group
 from supervisor.errors import ExitCode, MoltinitError, ObjectNotFound, RepositoryError
 from supervisor.snapshot.capture import Known
-from supervisor.snapshot.format import KIND_FILE, pack_key
+from supervisor.snapshot.format import pack_key
 from supervisor.snapshot.pack import cut_blob, unpack_frame
 from supervisor.snapshot.place import Placer
 from supervisor.snapshot.rules import Classes, SkipRules
-from supervisor.snapshot.tree import Entry, Frame, Pack, Tree
+from supervisor.snapshot.tree import Frame, Pack, Tree
 from supervisor.store.protocol import Store
 
 RANGE_BYTES = 8 << 20
@@ -102,7 +102,7 @@ class Restorer:
         placer = Placer(self._root, tree, rules=self._rules, owner=self._owner)
         try:
             missing = await loop.run_in_executor(thread, placer.prepare, known or {})
-            ranges = _plan(missing, self._classes)
+            ranges = _plan(placer.wanted(), self._classes)
             fetched = await self._fetch(ranges, placer, thread, sum(e.size for e in missing), progress)
             restored = await loop.run_in_executor(thread, placer.finish)
             return Restored(restored, tree.files, len(missing), fetched, len(ranges))
@@ -159,15 +159,9 @@ def _place(part: _Range, data: bytes, placer: Placer) -> None:
             placer.place(blob, cut_blob(raw, blob))
 
 
-def _plan(entries: list[Entry], classes: Classes) -> list[_Range]:
+def _plan(waiting: Mapping[Frame, list[str]], classes: Classes) -> list[_Range]:
     """The ranges to fetch, those of the first class first."""
-    wanted: dict[Frame, int] = {}
-    for entry in entries:
-        if entry.kind == KIND_FILE:
-            rank = classes.of(entry.path)
-            for blob in entry.blobs:
-                wanted[blob.frame] = min(rank, wanted.get(blob.frame, rank))
-
+    wanted = {frame: min(map(classes.of, paths)) for frame, paths in waiting.items()}
     by_pack: dict[Pack, list[Frame]] = {}
     for frame in wanted:
         by_pack.setdefault(frame.pack, []).append(frame)

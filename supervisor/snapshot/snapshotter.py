@@ -13,12 +13,14 @@ from supervisor.clock import Clock
 from supervisor.errors import MoltinitError
 from supervisor.snapshot import format as fmt
 from supervisor.snapshot.capture import Capture, Captured, Known
+from supervisor.snapshot.claim import Claim, Identity
+from supervisor.snapshot.compaction import CHECK_EVERY, scattered
 from supervisor.snapshot.format import Manifest, SnapshotRecord
 from supervisor.snapshot.guard import shrinks
 from supervisor.snapshot.pack import BlobIndex, PackBuilder
-from supervisor.snapshot.repository import Claim, Identity, LoadedTree
+from supervisor.snapshot.repository import LoadedTree
 from supervisor.snapshot.retention import Retention
-from supervisor.snapshot.tree import BaseTree, Tree, difference_manifest, whole_manifest
+from supervisor.snapshot.tree import BaseTree, Pack, Tree, difference_manifest, whole_manifest
 from supervisor.snapshot.upload import PackUploads
 from supervisor.store.protocol import Store
 
@@ -89,6 +91,7 @@ class Snapshotter:
         self._new_id = new_id
         self._index = BlobIndex()
         self._state = _Committed(Tree(), Tree(), None, {})
+        self._since_compaction = CHECK_EVERY
         self._lock = asyncio.Lock()
         # One thread, so that a capture that was cancelled has ended before the next one begins.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="capture")
@@ -97,6 +100,11 @@ class Snapshotter:
     def tree(self) -> Tree:
         """The last committed tree."""
         return self._state.tree
+
+    @property
+    def packs(self) -> set[str]:
+        """Ids of all packs that the next snapshot may refer to."""
+        return self._index.packs()
 
     @property
     def known(self) -> Mapping[str, Known]:
@@ -108,9 +116,13 @@ class Snapshotter:
         as the snapshot says."""
         base = BaseTree.of(loaded.base_key, loaded.base_tree, loaded.base_bytes)
         self._state = _Committed(loaded.tree, loaded.tree, base, known)
-        for tree in (loaded.tree, loaded.base_tree):
+        for tree in (loaded.base_tree, loaded.tree):
             for blob in tree.blobs():
                 self._index.add(blob)
+
+    def learn(self, known: Mapping[str, Known]) -> None:
+        """The tree on disk was changed by a restore; `known` says how it is now. What is committed stays."""
+        self._state.known = known
 
     async def changed(self) -> bool:
         """Does a walk over the tree find anything to do? No request, no reading. Raises `CaptureFailed`."""
@@ -132,6 +144,7 @@ class Snapshotter:
         release: bool = False,
         pin: str = "",
         note: str = "",
+        compact: bool = False,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Taken:
         """Capture the tree and commit it, unless nothing changed (`force` commits all the same).
@@ -141,6 +154,7 @@ class Snapshotter:
             quiesce: a context that holds the agent still while the tree is read.
             consistent: the agent is not running, so the tree holds still by itself.
             accept_shrink: promote the snapshot even though it drops most of the tree.
+            compact: store content anew that is scattered over many small packs, where that is due.
             release: let go of the repository with the commit; where nothing is committed, nothing is let go of.
 
         Raises `Fenced`, store errors (nothing is lost: the next snapshot takes up what this one could not), and
@@ -151,7 +165,7 @@ class Snapshotter:
             taken_at = self._clock.time()
             async with PackUploads(self._store) as uploads:
                 async with quiesce or nullcontext(consistent) as still:
-                    captured = await self._read(uploads, check_databases or still, progress)
+                    captured = await self._read(uploads, check_databases or still, progress, compact=compact)
                 wanted = force or accept_shrink or self._is_news(captured.tree, bool(still))
                 if wanted:
                     record, base, shrunk = await self._describe(captured, uploads, accept_shrink)
@@ -170,21 +184,35 @@ class Snapshotter:
         """Store the tree where a fenced writer may: under `rescue/`, outside the history. Returns the manifest's key;
         HEAD is not touched."""
         async with self._lock:
-            head = self._claim.head
-            async with PackUploads(self._store) as uploads:
-                captured = await self._read(uploads, False, lambda done, total: None)
-                manifest = await self._in_thread(
-                    lambda: whole_manifest(
-                        captured.tree,
-                        repository=head.repository,
-                        sequence=head.sequence + 1,
-                        epoch=self._claim.epoch,
-                    )
-                )
-                key = fmt.manifest_key(head.sequence + 1, self._claim.epoch, self._new_id(), prefix=fmt.RESCUE_PREFIX)
-            # A rescue has nothing but its manifest to be found by: it comes after everything that it names.
-            await self._store.put(key, fmt.encode_manifest(manifest))
+            key, tree = await self._rescue()
+            if await self._have_vanished(tree):
+                self._index = BlobIndex()
+                self._state.known = {}
+                incomplete, (key, _) = key, await self._rescue()
+                await self._store.delete([incomplete])
             return key
+
+    async def _rescue(self) -> tuple[str, Tree]:
+        head = self._claim.head
+        async with PackUploads(self._store) as uploads:
+            captured = await self._read(uploads, False, lambda done, total: None)
+            manifest = await self._in_thread(
+                lambda: whole_manifest(
+                    captured.tree,
+                    repository=head.repository,
+                    sequence=head.sequence + 1,
+                    epoch=self._claim.epoch,
+                )
+            )
+            key = fmt.manifest_key(head.sequence + 1, self._claim.epoch, self._new_id(), prefix=fmt.RESCUE_PREFIX)
+        # A rescue has nothing but its manifest to be found by: it comes after everything that it names.
+        await self._store.put(key, fmt.encode_manifest(manifest))
+        return key, captured.tree
+
+    async def _have_vanished(self, tree: Tree) -> bool:
+        """Was something of this tree collected by the new writer, which did not know that we still refer to it?"""
+        there = {info.key async for info in self._store.list(fmt.PACK_PREFIX)}
+        return any(fmt.pack_key(blob.frame.pack.id) not in there for blob in tree.blobs())
 
     def close(self) -> None:
         """Give back the thread."""
@@ -201,9 +229,17 @@ class Snapshotter:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def _read(
-        self, uploads: PackUploads, check_databases: bool, progress: Callable[[int, int], None]
+        self,
+        uploads: PackUploads,
+        check_databases: bool,
+        progress: Callable[[int, int], None],
+        *,
+        compact: bool = False,
     ) -> Captured:
-        builder = PackBuilder(self._index, self._new_id, uploads.emit)
+        stale: frozenset[Pack] = frozenset()
+        if compact and self._since_compaction >= CHECK_EVERY:
+            stale = await self._in_thread(lambda: scattered(self._state.tree))
+        builder = PackBuilder(self._index, self._new_id, uploads.emit, stale=stale)
         known = self._state.known
         try:
             return await self._in_thread(
@@ -260,6 +296,7 @@ class Snapshotter:
             base,
             captured.known,
         )
+        self._since_compaction = 0 if self._since_compaction >= CHECK_EVERY else self._since_compaction + 1
         for blob in captured.tree.blobs():
             self._index.add(blob)
 

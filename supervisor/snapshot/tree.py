@@ -7,10 +7,10 @@ follows another reuses the entries that did not change, so comparing two trees i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from supervisor.errors import RepositoryError
+from supervisor.errors import RepositoryError, UsageError
 from supervisor.snapshot.format import (
     FLAG_TORN,
     FORMAT,
@@ -235,35 +235,53 @@ def _blob_rows(tables: _Tables, start: int) -> list[BlobRow]:
     ]
 
 
-def read_tree(manifest: Manifest, key: str, base: Manifest | None = None) -> Tree:
-    """A manifest (with the one it is based on, where it is a difference) as a tree.
+def read_trees(manifest: Manifest, key: str, base: Manifest | None = None) -> tuple[Tree, Tree]:
+    """A manifest (with the one it is based on, where it is a difference) as a tree, and the whole tree that it stands
+    on (itself where it is whole). The two share what they have in common.
 
     Everything is checked that a restore relies on: references, ranges, kinds and paths. Raises `RepositoryError`.
     """
     try:
-        return _read_tree(manifest, base)
+        if (manifest.base is None) != (base is None):
+            raise ValueError("a difference needs its base, and a whole tree has none")
+        reader = _Reader()
+        if base is None:
+            tree = reader.layer(manifest)
+            return tree, tree
+        if base.base is not None:
+            raise ValueError(f"its base is itself a difference to {base.base}")
+        base_tree = reader.layer(base)
+        return reader.layer(manifest), base_tree
     except (IndexError, ValueError) as error:
         raise RepositoryError(f"{key} contradicts itself: {error}") from error
 
 
-def _read_tree(manifest: Manifest, base: Manifest | None) -> Tree:
-    if (manifest.base is None) != (base is None):
-        raise ValueError("a difference needs its base, and a whole tree has none")
-    layers = [manifest] if base is None else [base, manifest]
-    packs = [Pack(_checked_id(row.id), row.size) for layer in layers for row in layer.packs]
-    frames = [_frame(row, packs) for layer in layers for row in layer.frames]
-    blobs = [_blob(row, frames) for layer in layers for row in layer.blobs]
+def read_tree(manifest: Manifest, key: str, base: Manifest | None = None) -> Tree:
+    """The first of `read_trees`."""
+    return read_trees(manifest, key, base)[0]
 
-    entries: dict[str, Entry] = {}
-    for layer in layers:
-        for text in layer.removed:
-            entries.pop(decode_path(text), None)
-        for row in layer.entries:
-            entry = _entry(row, blobs)
-            entries[entry.path] = entry
-    ordered = dict(sorted(entries.items()))
-    _check_parents(ordered)
-    return Tree(ordered, dict(manifest.skipped))
+
+class _Reader:
+    """The tables of one manifest and its base, which continue each other."""
+
+    def __init__(self) -> None:
+        self._packs: list[Pack] = []
+        self._frames: list[Frame] = []
+        self._blobs: list[Blob] = []
+        self._entries: dict[str, Entry] = {}
+
+    def layer(self, manifest: Manifest) -> Tree:
+        self._packs.extend(_pack(row) for row in manifest.packs)
+        self._frames.extend(_frame(row, self._packs) for row in manifest.frames)
+        self._blobs.extend(_blob(row, self._frames) for row in manifest.blobs)
+        for text in manifest.removed:
+            self._entries.pop(decode_path(text), None)
+        for row in manifest.entries:
+            entry = _entry(row, self._blobs)
+            self._entries[entry.path] = entry
+        self._entries = dict(sorted(self._entries.items()))
+        _check_parents(self._entries)
+        return Tree(dict(self._entries), dict(manifest.skipped))
 
 
 _Row = TypeVar("_Row", Pack, Frame, Blob)
@@ -275,10 +293,10 @@ def _at(rows: list[_Row], index: int, what: str) -> _Row:
     return rows[index]
 
 
-def _checked_id(pack_id: str) -> str:
-    if not (8 <= len(pack_id) <= 64 and pack_id.isascii() and pack_id.replace("-", "").isalnum()):
-        raise ValueError(f"{pack_id!r} is no pack")
-    return pack_id
+def _pack(row: PackRow) -> Pack:
+    if not (8 <= len(row.id) <= 64 and row.id.isascii() and row.id.replace("-", "").isalnum()):
+        raise ValueError(f"{row.id!r} is no pack")
+    return Pack(row.id, row.size)
 
 
 def _frame(row: FrameRow, packs: list[Pack]) -> Frame:
@@ -320,6 +338,29 @@ def _entry(row: EntryRow, blobs: list[Blob]) -> Entry:
         link,
         row.flags,
     )
+
+
+def graft(onto: Tree, scion: Tree, path: str) -> Tree:
+    """`onto`, but what it has at and below `path` replaced by what `scion` has there. Raises `UsageError` where
+    `scion` has nothing there. A hard link whose other name stays outside becomes a file of its own."""
+    path = path.strip("/")
+    inside = {name: entry for name, entry in scion.entries.items() if name == path or name.startswith(path + "/")}
+    if not inside:
+        raise UsageError(f"the snapshot has no {path!r}", hint="`moltinit diff` and `moltinit mount` show what it has")
+    for name, entry in inside.items():
+        if entry.kind == KIND_HARDLINK and entry.link not in inside:
+            inside[name] = replace(scion.entries[entry.link], path=name)
+    kept = {name: entry for name, entry in onto.entries.items() if not (name == path or name.startswith(path + "/"))}
+    for name, entry in list(kept.items()):
+        if entry.kind == KIND_HARDLINK and entry.link not in kept:
+            kept[name] = replace(onto.entries[entry.link], path=name)
+    parts = path.split("/")
+    for depth in range(1, len(parts)):
+        above = "/".join(parts[:depth])
+        if kept.get(above, scion.entries[above]).kind != KIND_DIRECTORY:
+            kept = {n: e for n, e in kept.items() if n != above}
+        kept.setdefault(above, scion.entries[above])
+    return Tree(dict(sorted({**kept, **inside}.items())), onto.skipped)
 
 
 def checked_path(path: str) -> str:

@@ -7,9 +7,10 @@ from itertools import count
 from pathlib import Path
 
 from supervisor.clock import Clock, SystemClock
+from supervisor.snapshot.claim import Identity
 from supervisor.snapshot.engine import BroughtBack, Engine
 from supervisor.snapshot.local import LocalDisk
-from supervisor.snapshot.repository import Identity, Repository, newest
+from supervisor.snapshot.repository import Repository, newest
 from supervisor.snapshot.restore import Restorer
 from supervisor.snapshot.retention import Retention
 from supervisor.snapshot.rules import Classes, SkipRules
