@@ -117,6 +117,7 @@ async def live(
             metrics=metrics,
             log=log,
             quiesce=runtime.quiesce,
+            hand_over=lambda: lifecycle.hand_over(),
         )
 
         # The life, and the doors to it.

@@ -16,11 +16,24 @@ COMMANDS = {
     "status": "what the daemon is doing, and what is wrong",
     "snapshots": "list the retained snapshots",
     "snapshot": "take a snapshot now",
-    "restore": "restore a snapshot, in place or into another directory",
+    "restore": "restore a snapshot (or a part of it), in place or into another directory",
+    "undo": "take back the last restore",
+    "diff": "what differs between two snapshots",
+    "pin": "keep a snapshot for good, or let go of it; change its note",
+    "forget": "drop a snapshot from the list",
+    "gc": "delete from the bucket what no snapshot refers to",
     "verify": "check that the snapshots in the bucket are whole",
     "config": "show the effective settings and where each came from",
     "doctor": "check settings, bucket and agent; each finding comes with its fix",
 }
+
+
+WRITING = frozenset({"snapshot", "restore", "undo", "pin", "forget", "gc"})
+"""Commands that need the claim."""
+
+
+def _snapshot(text: str) -> int | str:
+    return text if text.startswith("rescue/") else int(text)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,22 +54,37 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _arguments(name: str, sub: argparse.ArgumentParser) -> None:
+    if name in WRITING:
+        sub.add_argument(
+            "--takeover",
+            action="store_true",
+            help="without a daemon here: even if another VM holds the bucket",
+        )
     if name == "snapshot":
         sub.add_argument("--note", default="", help="a remark that the listing shows")
-        sub.add_argument(
-            "--takeover",
-            action="store_true",
-            help="without a daemon here: even if another VM holds the bucket",
-        )
+    elif name == "diff":
+        sub.add_argument("before", type=int, metavar="A", help="number of a snapshot")
+        sub.add_argument("after", nargs="?", type=int, metavar="B", help="number of another; default: the newest")
+    elif name == "pin":
+        sub.add_argument("snapshot", type=int, metavar="SNAPSHOT", help="its number")
+        sub.add_argument("--name", default="pinned", help="why it is kept; the listing shows it")
+        sub.add_argument("--remove", action="store_true", help="let go of it: retention decides again")
+        sub.add_argument("--note", help="a remark that the listing shows")
+    elif name == "forget":
+        sub.add_argument("snapshot", type=int, metavar="SNAPSHOT", help="its number")
+    elif name == "gc":
+        sub.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
     elif name == "restore":
-        sub.add_argument("snapshot", nargs="?", type=int, metavar="SNAPSHOT", help="its number; default: the newest")
+        sub.add_argument(
+            "snapshot",
+            nargs="?",
+            type=_snapshot,
+            metavar="SNAPSHOT",
+            help="its number, or the key of a rescued state (rescue/...); default: the newest",
+        )
+        sub.add_argument("--path", default="", help="only this file or folder, as `moltinit diff` writes it")
         sub.add_argument("--to", metavar="DIR", help="into this directory (empty or new), without touching the agent")
         sub.add_argument("--dry-run", action="store_true", help="only say what would change")
-        sub.add_argument(
-            "--takeover",
-            action="store_true",
-            help="without a daemon here: even if another VM holds the bucket",
-        )
     elif name == "verify":
         sub.add_argument("--deep", action="store_true", help="fetch and check every byte")
 

@@ -162,8 +162,28 @@ class Control:
             "shrunk": taken.shrunk,
         }
 
-    async def restore(self, sequence: int) -> Document:
-        return snapshot_document(await self._lifecycle.restore(sequence))
+    async def restore(self, wanted: int | str, *, path: str = "") -> Document:
+        return snapshot_document(await self._lifecycle.restore(wanted, path))
+
+    async def undo(self) -> Document:
+        return snapshot_document(await self._lifecycle.undo())
+
+    async def annotate(self, sequence: int, *, pin: str | None = None, note: str | None = None) -> Document:
+        return snapshot_document(await self._engine.annotate(sequence, pin=pin, note=note))
+
+    async def forget(self, sequence: int) -> Document:
+        await self._engine.forget(sequence)
+        return {"forgotten": sequence}
+
+    async def rescues(self) -> list[Document]:
+        return [to_builtins(rescued) for rescued in await self._engine.rescues()]
+
+    async def diff(self, before: int, after: int | None) -> list[Document]:
+        return [to_builtins(change) for change in await self._engine.compare(before, after)]
+
+    async def collect(self, *, rehearse: bool) -> Document:
+        document: Document = to_builtins(await self._engine.collect(rehearse=rehearse))
+        return document
 
     async def restart_agent(self) -> Document:
         self._keeper.restart("an operator asked for it")

@@ -27,7 +27,8 @@ from supervisor.process.keeper import Keeper
 from supervisor.process.race import first
 from supervisor.process.state import AgentState
 from supervisor.snapshot.engine import BroughtBack, Engine
-from supervisor.snapshot.format import SnapshotRecord
+from supervisor.snapshot.format import Head, SnapshotRecord
+from supervisor.snapshot.handover import Patience
 from supervisor.snapshot.report import tell
 from supervisor.snapshot.saver import Saver
 from supervisor.snapshot.snapshotter import Taken
@@ -37,6 +38,9 @@ RETRY_LEAST, RETRY_MOST = 1.0, 10.0
 
 DOORS_SECONDS = 1.0
 """After this the front door opens even though the agent is not launched yet: somebody may want to know why."""
+
+HANDOVER_MARGIN = 5.0
+"""Seconds that a newcomer allows a holder beyond its grace, for the requests around it."""
 
 SPAWN_SECONDS = 0.25
 """By then the agent's process has been spawned; an import at the same time would hold it up."""
@@ -117,6 +121,7 @@ class Lifecycle:
         self._interrupted = asyncio.Event()
         self._launched = asyncio.Event()
         self._fence: Fenced | None = None
+        self._leaving = False
         self._fault: BaseException | None = None
         self._failure: MoltinitError | None = None
         self._unsealed = ""
@@ -201,7 +206,9 @@ class Lifecycle:
             return Outcome.FENCED
         if self._fault is not None:
             return Outcome.FAILED
-        return Outcome.STOPPED if self._stop.stop_requested.is_set() else Outcome.DONE
+        if self._stop.stop_requested.is_set():
+            return Outcome.STOPPED
+        return Outcome.HANDED_OVER if self._leaving else Outcome.DONE
 
     # -- the phases
 
@@ -209,14 +216,30 @@ class Lifecycle:
         self._start(self._open_doors_soon())
 
     async def _claim(self) -> None:
-        head = await self._persist(self._engine.claim)
+        patience = Patience(release=self._grace.total + HANDOVER_MARGIN)
+        head = await self._persist(lambda: self._engine.claim(patience, self._waiting))
         self._log.info("repository.claimed", epoch=head.epoch, snapshots=len(head.snapshots))
+
+    def _waiting(self, head: Head) -> None:
+        self._log.info(
+            "handover.waiting",
+            holder=head.writer.boot,
+            host=head.writer.host,
+            epoch=head.epoch,
+            hint="a live holder seals first; one that shows no life is superseded after 5 s",
+        )
+
+    def hand_over(self) -> None:
+        """A newcomer takes the repository: drain, seal, and leave it to that one."""
+        self._leaving = True
+        self._interrupted.set()
 
     async def _restore(self) -> None:
         self.brought_back = await self._persist(self._engine.bring_back)
         tell(self.brought_back, problems=self._problems, log=self._log)
 
     async def _configure(self) -> None:
+        await self._persist(self._check_version)
         await self._persist(self._prepare_agent)
 
     async def _launch(self) -> None:
@@ -307,6 +330,11 @@ class Lifecycle:
             )
             await self._clock.sleep(pause)
             pause = min(pause * 2, RETRY_MOST)
+
+    async def _check_version(self) -> None:
+        pinned = await self._engine.pin_before_upgrade()
+        if pinned is not None:
+            self._log.info("upgrade.pinned", sequence=pinned.sequence, agent_version=pinned.agent_version)
 
     async def _prepare_agent(self) -> None:
         removed = await asyncio.to_thread(self._runtime.sanitise)
@@ -419,22 +447,28 @@ class Lifecycle:
             self._saver.save(reason, quiesced=self._keeper.status.state is AgentState.HEALTHY, force=True, note=note)
         )
 
-    async def restore(self, sequence: int) -> SnapshotRecord:
-        """Stop the agent, put an older snapshot in its place, start it again."""
+    async def restore(self, wanted: int | str, path: str = "") -> SnapshotRecord:
+        """Stop the agent, put an older snapshot or a rescued state in its place (or only a part of it), start it
+        again."""
         self._must_be_serving("restore a snapshot")
-        return await self._perform(self._restore_in_place(sequence))
+        return await self._perform(self._restore_in_place(wanted, path))
 
-    async def _restore_in_place(self, sequence: int) -> SnapshotRecord:
+    async def undo(self) -> SnapshotRecord:
+        """Take back the last restore, in the same way."""
+        self._must_be_serving("undo a restore")
+        return await self._perform(self._restore_in_place(self._engine.before_last_restore().sequence, ""))
+
+    async def _restore_in_place(self, wanted: int | str, path: str) -> SnapshotRecord:
         async with self._keeper.held_down():
             try:
-                record = await self._engine.restore(sequence)
+                record = await self._engine.restore(wanted, path=path)
             except Exception:
                 if not self._engine.ready:
                     await self._persist(self._engine.bring_back)
                     await self._prepare_agent()
                 raise
             await self._prepare_agent()
-        self._log.info("restore.in_place", sequence=sequence, committed_as=record.sequence)
+        self._log.info("restore.in_place", restored=wanted, path=path, committed_as=record.sequence)
         return record
 
     def _must_be_serving(self, what: str) -> None:

@@ -27,6 +27,8 @@ class Outcome(StrEnum):
     DONE = "done"
     STOPPED = "stopped"
     """Somebody asked the daemon to stop."""
+    HANDED_OVER = "handed-over"
+    """A newcomer asked for the repository: seal, and leave it to that one."""
     FENCED = "fenced"
     """Another writer claimed the repository."""
     FAILED = "failed"
@@ -59,11 +61,13 @@ NEXT: dict[Phase, dict[Outcome, Phase]] = {
     Phase.LAUNCH: {
         Outcome.DONE: Phase.SERVE,
         Outcome.STOPPED: Phase.DRAIN,
+        Outcome.HANDED_OVER: Phase.DRAIN,
         Outcome.FENCED: Phase.DRAIN,
         Outcome.FAILED: Phase.DRAIN,
     },
     Phase.SERVE: {
         Outcome.STOPPED: Phase.DRAIN,
+        Outcome.HANDED_OVER: Phase.DRAIN,
         Outcome.FENCED: Phase.DRAIN,
         Outcome.FAILED: Phase.DRAIN,
     },

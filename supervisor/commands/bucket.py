@@ -48,7 +48,15 @@ async def read_head(store: Store) -> tuple[Repository, Head]:
 
 @asynccontextmanager
 async def claimed(settings: Settings, *, takeover: bool) -> AsyncIterator[tuple[Engine, AgentRuntime]]:
-    """This disk's engine, with the claim of the repository, its tree brought back; released at the end.
+    """As `only_claimed`, with the tree brought back."""
+    async with only_claimed(settings, takeover=takeover) as (engine, runtime):
+        await engine.bring_back()
+        yield engine, runtime
+
+
+@asynccontextmanager
+async def only_claimed(settings: Settings, *, takeover: bool) -> AsyncIterator[tuple[Engine, AgentRuntime]]:
+    """This disk's engine, with the claim of the repository; the tree stays as it is. Released at the end.
 
     Raises `UsageError` where another VM holds the repository (`takeover` claims it all the same: that VM is fenced).
     """
@@ -76,7 +84,6 @@ async def claimed(settings: Settings, *, takeover: bool) -> AsyncIterator[tuple[
             )
             try:
                 await engine.claim()
-                await engine.bring_back()
                 yield engine, runtime
                 await engine.release()
             finally:

@@ -38,8 +38,18 @@ class DaemonClient:
         """JSON of a POST."""
         return self._ask(path, json.dumps(document).encode())
 
-    def _ask(self, path: str, body: bytes | None) -> Any:
-        request = urllib.request.Request(self._url + path, data=body, headers={"Accept": "application/json"})
+    def patch(self, path: str, document: object) -> Any:
+        """JSON of a PATCH."""
+        return self._ask(path, json.dumps(document).encode(), method="PATCH")
+
+    def delete(self, path: str) -> Any:
+        """JSON of a DELETE."""
+        return self._ask(path, None, method="DELETE")
+
+    def _ask(self, path: str, body: bytes | None, *, method: str | None = None) -> Any:
+        request = urllib.request.Request(
+            self._url + path, data=body, headers={"Accept": "application/json"}, method=method
+        )
         if body is not None:
             request.add_header("Content-Type", "application/json")
         if self._token:

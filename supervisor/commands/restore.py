@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from supervisor.commands.bucket import claimed, open_bucket, read_head
 from supervisor.commands.context import load_settings, moment, progress, show_json
 from supervisor.commands.daemon import find_daemon
 from supervisor.errors import UsageError
 from supervisor.settings import Settings
+from supervisor.snapshot.compare import compare
+from supervisor.snapshot.format import Head
+from supervisor.snapshot.history import load_rescued
+from supervisor.snapshot.repository import Repository, find, newest
+from supervisor.snapshot.restore import Restorer
+from supervisor.snapshot.rules import Classes, SkipRules
+from supervisor.snapshot.tree import Tree, graft
 from supervisor.units import format_size
 
 
@@ -30,7 +39,7 @@ def main(arguments: argparse.Namespace) -> int:
             "the newest snapshot is what the running agent carries on from already",
             hint="name an older one: `moltinit snapshots` lists them",
         )
-    record = daemon.post("/api/admin/restore", {"snapshot": number})
+    record = daemon.post("/api/admin/restore", {"snapshot": number, "path": arguments.path})
     return _show({**record, "snapshot": number, "committed_as": record["sequence"]}, arguments, "restored")
 
 
@@ -50,53 +59,53 @@ def _show(result: dict[str, Any], arguments: argparse.Namespace, verb: str) -> i
 
 
 async def _compare(settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
-    from supervisor.commands.bucket import open_bucket, read_head
-    from supervisor.snapshot.repository import find, newest
 
     async with open_bucket(settings) as store:
         repository, head = await read_head(store)
         latest = newest(head)
         if latest is None:
             raise UsageError(f"{store.url} has no snapshot to restore")
-        record = latest if arguments.snapshot is None else find(head, arguments.snapshot)
-        wanted = (await repository.load(head, record)).tree.entries
-        current = (await repository.load(head, latest)).tree.entries
-    changed = sum(1 for path in wanted.keys() & current.keys() if not wanted[path].same_as(current[path]))
-    return {
+        described, wanted = await _wanted(repository, head, arguments.snapshot)
+        current = (await repository.load(head, latest)).tree
+    tree = graft(current, wanted, arguments.path) if arguments.path else wanted
+    changes = Counter(change.what for change in compare(current, tree))
+    return {**described, **{what: changes[what] for what in ("added", "changed", "removed")}}
+
+
+async def _wanted(repository: Repository, head: Head, wanted: int | str | None) -> tuple[dict[str, Any], Tree]:
+    """What is to be restored: described, and its tree."""
+    if isinstance(wanted, str):
+        tree = (await load_rescued(repository, head, wanted)).tree
+        return {"snapshot": wanted, "taken_at": 0.0, "files": tree.files, "bytes": tree.bytes}, tree
+    record = newest(head) if wanted is None else find(head, wanted)
+    if record is None:
+        raise UsageError(f"{repository.store.url} has no snapshot to restore")
+    described = {
         "snapshot": record.sequence,
         "taken_at": record.taken_at,
         "files": record.files,
         "bytes": record.bytes,
-        "added": len(wanted.keys() - current.keys()),
-        "changed": changed,
-        "removed": len(current.keys() - wanted.keys()),
     }
+    return described, (await repository.load(head, record)).tree
 
 
 async def _beside(settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
-    from supervisor.commands.bucket import open_bucket, read_head
-    from supervisor.snapshot.repository import find, newest
-    from supervisor.snapshot.restore import Restorer
-    from supervisor.snapshot.rules import Classes, SkipRules
 
     target = Path(arguments.to).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} is not an empty directory", hint="name one that is new or empty")
     async with open_bucket(settings) as store:
         repository, head = await read_head(store)
-        record = newest(head) if arguments.snapshot is None else find(head, arguments.snapshot)
-        if record is None:
-            raise UsageError(f"{store.url} has no snapshot to restore")
-        loaded = await repository.load(head, record)
+        described, tree = await _wanted(repository, head, arguments.snapshot)
+        if arguments.path:
+            tree = graft(Tree(), tree, arguments.path)
         with progress("restoring", quiet=arguments.json) as step:
             restorer = Restorer(store, target, rules=SkipRules(()), classes=Classes(()))
-            await restorer.restore(loaded.tree, progress=step)
-    return {"snapshot": record.sequence, "taken_at": record.taken_at, "files": record.files, "bytes": record.bytes}
+            await restorer.restore(tree, progress=step)
+    return {**described, "files": tree.files, "bytes": tree.bytes}
 
 
 async def _in_place(settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
-    from supervisor.commands.bucket import claimed
-    from supervisor.snapshot.repository import newest
 
     async with claimed(settings, takeover=arguments.takeover) as (engine, runtime):
         assert engine.head is not None, "claimed"
@@ -105,7 +114,7 @@ async def _in_place(settings: Settings, arguments: argparse.Namespace) -> dict[s
         if number is None:
             raise UsageError("there is no snapshot to restore")
         with progress("restoring", quiet=arguments.json) as step:
-            record = await engine.restore(number, step)
+            record = await engine.restore(number, path=arguments.path, progress=step)
         await asyncio.to_thread(runtime.sanitise)
     return {
         "snapshot": number,

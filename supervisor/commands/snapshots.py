@@ -16,23 +16,34 @@ def main(arguments: argparse.Namespace) -> int:
     """Out of the daemon's memory, or out of the bucket."""
     settings = load_settings()
     daemon = find_daemon(settings)
-    records = daemon.get("/api/admin/snapshots")["snapshots"] if daemon else asyncio.run(_from_bucket(settings))
+    if daemon:
+        records = daemon.get("/api/admin/snapshots")["snapshots"]
+        rescued = daemon.get("/api/admin/rescues")["rescues"]
+    else:
+        records, rescued = asyncio.run(_from_bucket(settings))
     if arguments.json:
-        show_json({"snapshots": records})
-    elif not records:
+        show_json({"snapshots": records, "rescues": rescued})
+        return 0
+    if not records:
         print("no snapshots yet")
     else:
         table(("NUMBER", "TAKEN", "FILES", "SIZE", "WHY", ""), [_row(record) for record in records])
+    if rescued:
+        print("\nwhat superseded writers could not commit (`moltinit restore KEY --to DIR`):")
+        table(("KEY", "STORED"), [(one["key"], moment(one["stored_at"])) for one in rescued])
     return 0
 
 
-async def _from_bucket(settings: Settings) -> list[dict[str, Any]]:
+async def _from_bucket(settings: Settings) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     from supervisor.commands.bucket import open_bucket, read_head
     from supervisor.control import snapshot_document
+    from supervisor.snapshot.format import to_builtins
+    from supervisor.snapshot.history import rescues
 
     async with open_bucket(settings) as store:
-        _, head = await read_head(store)
-        return [snapshot_document(record) for record in reversed(head.snapshots)]
+        repository, head = await read_head(store)
+        rescued = [to_builtins(one) for one in await rescues(repository)]
+        return [snapshot_document(record) for record in reversed(head.snapshots)], rescued
 
 
 def _row(record: dict[str, Any]) -> tuple[Any, ...]:

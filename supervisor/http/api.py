@@ -15,6 +15,7 @@ from supervisor.http.tasks import Unhurried
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_NOTE_CHARACTERS = 500
+MAX_PATH_CHARACTERS = 4096
 MAX_LOG_LINES = 1000
 METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MOLTWORKER_GATEWAY_PORT = 18789
@@ -43,7 +44,13 @@ class Api:
         add("GET", "/metrics", Access.OPERATOR, self.metrics)
         add("GET", "/api/admin/snapshots", Access.OPERATOR, self.snapshots)
         add("POST", "/api/admin/snapshots", Access.OPERATOR, self.take_snapshot)
+        add("GET", "/api/admin/snapshots/diff", Access.OPERATOR, self.diff)
+        add("PATCH", "/api/admin/snapshots/{number}", Access.OPERATOR, self.annotate)
+        add("DELETE", "/api/admin/snapshots/{number}", Access.OPERATOR, self.forget)
+        add("GET", "/api/admin/rescues", Access.OPERATOR, self.rescues)
         add("POST", "/api/admin/restore", Access.OPERATOR, self.restore)
+        add("POST", "/api/admin/restore/undo", Access.OPERATOR, self.undo)
+        add("POST", "/api/admin/gc", Access.OPERATOR, self.collect)
         add("POST", "/api/admin/gateway/restart", Access.OPERATOR, self.restart)
         add("GET", "/api/admin/logs", Access.OPERATOR, self.logs)
 
@@ -70,17 +77,50 @@ class Api:
         return json_answer({"snapshots": await self._unhurried.run(self._operations.snapshots())})
 
     async def take_snapshot(self, request: web.Request) -> web.Response:
-        note = (await _document(request)).get("note", "")
-        if not isinstance(note, str) or len(note) > MAX_NOTE_CHARACTERS:
-            raise _bad(f"'note' is to be a text of at most {MAX_NOTE_CHARACTERS} characters.")
+        note = _text(await _document(request), "note", MAX_NOTE_CHARACTERS) or ""
         work = self._operations.take_snapshot(SNAPSHOT_REASON, note=note)
         return json_answer(await self._unhurried.run(work))
 
     async def restore(self, request: web.Request) -> web.Response:
-        sequence = (await _document(request)).get("snapshot")
-        if not isinstance(sequence, int) or isinstance(sequence, bool) or sequence < 0:
-            raise _bad("'snapshot' is to be the number of a retained snapshot.")
-        return json_answer(await self._unhurried.run(self._operations.restore(sequence)))
+        document = await _document(request)
+        wanted = document.get("snapshot")
+        if isinstance(wanted, bool) or not isinstance(wanted, int | str):
+            wanted = -1
+        if not (wanted.startswith("rescue/") if isinstance(wanted, str) else wanted >= 0):
+            raise _bad("'snapshot' is to be the number of a retained snapshot, or the key of a rescued state.")
+        path = _text(document, "path", MAX_PATH_CHARACTERS) or ""
+        return json_answer(await self._unhurried.run(self._operations.restore(wanted, path=path)))
+
+    async def undo(self, request: web.Request) -> web.Response:
+        return json_answer(await self._unhurried.run(self._operations.undo()))
+
+    async def annotate(self, request: web.Request) -> web.Response:
+        document = await _document(request)
+        pin, note = _text(document, "pin", MAX_NOTE_CHARACTERS), _text(document, "note", MAX_NOTE_CHARACTERS)
+        if pin is None and note is None:
+            raise _bad("Give 'pin' (empty: none), 'note', or both.")
+        work = self._operations.annotate(_segment(request, "number"), pin=pin, note=note)
+        return json_answer(await self._unhurried.run(work))
+
+    async def forget(self, request: web.Request) -> web.Response:
+        return json_answer(await self._unhurried.run(self._operations.forget(_segment(request, "number"))))
+
+    async def rescues(self, request: web.Request) -> web.Response:
+        return json_answer({"rescues": await self._unhurried.run(self._operations.rescues())})
+
+    async def diff(self, request: web.Request) -> web.Response:
+        before = _number(request, "from", default=-1)
+        if before < 0:
+            raise _bad("'from' is to be the number of a retained snapshot.")
+        after = _number(request, "to", default=-1)
+        changes = await self._unhurried.run(self._operations.diff(before, None if after < 0 else after))
+        return json_answer({"changes": changes})
+
+    async def collect(self, request: web.Request) -> web.Response:
+        rehearse = (await _document(request)).get("dry_run", False)
+        if not isinstance(rehearse, bool):
+            raise _bad("'dry_run' is to be true or false.")
+        return json_answer(await self._unhurried.run(self._operations.collect(rehearse=rehearse)))
 
     async def restart(self, request: web.Request) -> web.Response:
         answer = await self._unhurried.run(self._operations.restart_agent())
@@ -107,8 +147,24 @@ async def _document(request: web.Request) -> Document:
     return document
 
 
+def _text(document: Document, name: str, limit: int) -> str | None:
+    value = document.get(name)
+    if value is not None and not (isinstance(value, str) and len(value) <= limit):
+        raise _bad(f"'{name}' is to be a text of at most {limit} characters.")
+    return value
+
+
+def _segment(request: web.Request, name: str) -> int:
+    text = request.match_info[name]
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise _bad("The last part of the path is to be the number of a retained snapshot.")
+    return int(text)
+
+
 def _number(request: web.Request, name: str, *, default: int) -> int:
-    text = request.query.get(name, str(default))
+    text = request.query.get(name)
+    if text is None:
+        return default
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise _bad(f"'{name}' is to be a number.")
     return int(text)

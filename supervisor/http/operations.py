@@ -55,8 +55,33 @@ class Operations(Protocol):
         """Take a snapshot; returns when it is committed."""
         ...
 
-    async def restore(self, sequence: int) -> Document:
-        """Restore a retained snapshot; the state before is kept. Raises `UsageError` where there is none."""
+    async def restore(self, wanted: int | str, *, path: str = "") -> Document:
+        """Restore a retained snapshot (its number) or a rescued state (its key), whole or only what lies at and below
+        `path`; the state before is kept. Raises `UsageError` for what is not there."""
+        ...
+
+    async def undo(self) -> Document:
+        """Take back the last restore. Raises `UsageError` where there is none."""
+        ...
+
+    async def annotate(self, sequence: int, *, pin: str | None = None, note: str | None = None) -> Document:
+        """Change a snapshot's pin (empty: none) or note. Raises `UsageError`."""
+        ...
+
+    async def forget(self, sequence: int) -> Document:
+        """Drop a snapshot from the list. Raises `UsageError`."""
+        ...
+
+    async def rescues(self) -> list[Document]:
+        """What fenced writers could not commit, newest first."""
+        ...
+
+    async def diff(self, before: int, after: int | None) -> list[Document]:
+        """What differs between two snapshots; `after` is the newest one where it is None. Raises `UsageError`."""
+        ...
+
+    async def collect(self, *, rehearse: bool) -> Document:
+        """Delete from the bucket what nothing refers to; with `rehearse`, only say what."""
         ...
 
     async def restart_agent(self) -> Document:

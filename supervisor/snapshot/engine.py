@@ -20,6 +20,7 @@ from supervisor.snapshot.format import Head, SnapshotRecord, replace_head, repla
 from supervisor.snapshot.handover import NO_PATIENCE, Patience, take_over
 from supervisor.snapshot.history import (
     BEFORE_RESTORE,
+    BEFORE_UPGRADE,
     RESTORE_REASON,
     Rescued,
     annotate,
@@ -37,6 +38,7 @@ from supervisor.snapshot.rules import Classes, SkipRules
 from supervisor.snapshot.scan import scan
 from supervisor.snapshot.snapshotter import Snapshotter, Taken
 from supervisor.snapshot.tree import Tree, graft
+from supervisor.snapshot.versions import is_upgrade
 from supervisor.store.protocol import Store
 
 Progress = Callable[[int, int], None]
@@ -393,11 +395,19 @@ class Engine:
             return await self._repository.load(head, find(head, wanted))
         return await load_rescued(self._repository, head, wanted)
 
-    async def undo(self, progress: Progress = no_progress) -> SnapshotRecord:
-        """Take back the last restore; doing it twice takes back the first undo. Raises as `restore` does."""
-        return await self.restore(last_restore(self._held.head).sequence, progress=progress)
+    def before_last_restore(self) -> SnapshotRecord:
+        """What to restore in order to undo the last restore (an undo can be undone). Raises `UsageError`."""
+        return last_restore(self._held.head)
 
     # -- the history
+
+    async def pin_before_upgrade(self) -> SnapshotRecord | None:
+        """The agent that is about to run against the one that wrote the newest snapshot: where it is newer, that
+        snapshot is pinned (and returned). Raises `AgentTooOld`, `Fenced` and store errors."""
+        record = newest(self._held.head)
+        if record is None or not is_upgrade(record, self._identity, self._held.head):
+            return None
+        return await self.annotate(record.sequence, pin=record.pin or BEFORE_UPGRADE)
 
     async def annotate(self, sequence: int, *, pin: str | None = None, note: str | None = None) -> SnapshotRecord:
         """See `history.annotate`."""
@@ -432,7 +442,10 @@ class Engine:
         """Delete from the bucket what nothing refers to; see `collect.Collector`."""
         async with self._turn:
             collected = await self._collector.collect(
-                self._held, in_use=self._writer.packs, rehearse=rehearse, progress=progress
+                self._held,
+                in_use=self._snapshotter.packs if self._snapshotter else (),
+                rehearse=rehearse,
+                progress=progress,
             )
             if not rehearse:
                 await self._held.update(lambda head: replace_head(head, collected_at=self._clock.time()))

@@ -24,6 +24,9 @@ from supervisor.snapshot.watch import watch
 POLL_SECONDS = 2.0
 """Between two looks at HEAD: how soon a claim by another writer, or its request to hand over, is noticed."""
 
+TEND_SECONDS = 600.0
+"""Between two looks at whether a garbage collection is due; a short life leaves it to a longer one."""
+
 QUIESCE_SECONDS = 10.0
 """How long the agent is held still at most for a consistent snapshot; it takes a quarter of a second as a rule."""
 
@@ -34,6 +37,7 @@ class Saver:
     Args:
         root: the tree's root, and what of it is watched is what `rules` do not skip.
         quiesce: holds the agent still for at most so many seconds; yields False where it cannot.
+        hand_over: called when a newcomer has asked for the repository, and was told that this daemon leaves.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Saver:
         metrics: Metrics,
         log: FilteringBoundLogger,
         quiesce: Callable[[float], AbstractAsyncContextManager[bool]],
+        hand_over: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
         self._root = root
@@ -57,6 +62,7 @@ class Saver:
         self._metrics = metrics
         self._log = log
         self._quiesce = quiesce
+        self._hand_over = hand_over
         self._hint = asyncio.Event()
         self._stopped = False
         self._schedule = Schedule(
@@ -80,6 +86,7 @@ class Saver:
             group.create_task(watch(self._root, self._rules, self._hint, clock=self._clock, failed=self._cannot_watch))
             group.create_task(self._schedule.run())
             group.create_task(self._look_out())
+            group.create_task(self._tend())
 
     def stop(self) -> None:
         """Begin no snapshot any more by schedule; one that is being taken is not cut short."""
@@ -92,6 +99,7 @@ class Saver:
         consistent: bool = False,
         quiesced: bool = False,
         force: bool = False,
+        compact: bool = False,
         final: bool = False,
         note: str = "",
     ) -> Taken:
@@ -101,6 +109,7 @@ class Saver:
             consistent: the agent is down.
             quiesced: hold the agent still meanwhile, where it lets itself be held.
             force: commit even if nothing changed.
+            compact: there is time to store scattered content anew.
             final: let go of the repository with it.
 
         Raises as `Engine.take` does.
@@ -113,6 +122,7 @@ class Saver:
                 consistent=consistent,
                 check_databases=consistent,
                 force=force,
+                compact=compact,
                 release=final,
                 note=note,
             )
@@ -125,20 +135,45 @@ class Saver:
     async def _on_schedule(self, consistent: bool) -> float:
         if self._stopped:
             return 0.0
-        taken = await self.save("change", quiesced=consistent)
+        taken = await self.save("change", quiesced=consistent, compact=True)
         return taken.capture_seconds
 
     async def _look_out(self) -> None:
         while True:
             await self._clock.sleep(POLL_SECONDS)
             try:
-                await self._engine.refresh()
+                head = await self._engine.refresh()
+                if head.handover is not None and not self._stopped:
+                    await self._engine.acknowledge()
+                    self._log.info("handover.acknowledged", newcomer=head.handover.boot)
+                    self._hand_over()
             except StoreError as error:
                 self._log.debug("bucket.poll_failed", code=error.code, error=error.message)
             except MoltinitError as error:
                 if error.code == "fenced":
                     raise
                 self._problems.report(error.code, error.message, error.hint)
+
+    async def _tend(self) -> None:
+        while True:
+            await self._clock.sleep(TEND_SECONDS)
+            if self._stopped or not self._engine.collection_is_due():
+                continue
+            try:
+                collected = await self._engine.collect()
+            except MoltinitError as error:
+                if error.code == "fenced":
+                    raise
+                self._problems.report("collection-failed", error.message, error.hint)
+            else:
+                self._problems.clear("collection-failed")
+                self._log.info(
+                    "bucket.collected",
+                    packs=collected.packs,
+                    manifests=collected.manifests,
+                    bytes=collected.bytes,
+                    kept_bytes=collected.kept_bytes,
+                )
 
     def _account(self, reason: str, taken: Taken) -> None:
         record = taken.record

@@ -114,7 +114,8 @@ class Snapshotter:
     def adopt(self, loaded: LoadedTree, known: Mapping[str, Known]) -> None:
         """Begin from a snapshot that is in the bucket; `known` holds the signatures of names that are on disk exactly
         as the snapshot says."""
-        base = BaseTree.of(loaded.base_key, loaded.base_tree, loaded.base_bytes)
+        in_history = loaded.base_key.startswith(fmt.MANIFEST_PREFIX)  # a rescued state may be forgotten at any time
+        base = BaseTree.of(loaded.base_key, loaded.base_tree, loaded.base_bytes) if in_history else None
         self._state = _Committed(loaded.tree, loaded.tree, base, known)
         for tree in (loaded.base_tree, loaded.tree):
             for blob in tree.blobs():

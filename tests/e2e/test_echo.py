@@ -247,19 +247,6 @@ async def test_a_disk_that_cannot_be_written_is_told_and_tried_again(bucket: Buc
         await daemon.ready()
 
 
-async def test_a_second_daemon_fences_the_first_which_keeps_its_state_aside(bucket: Bucket, tmp_path: Path) -> None:
-    async with echo(tmp_path / "a", bucket) as first:
-        await first.ready()
-        await say(first, "one")
-        await first.saved()
-        async with echo(tmp_path / "b", bucket) as second:
-            await second.ready()
-            assert await first.wait(60) == 13, first.tail()
-            assert bucket.keys("agent/rescue/")
-            assert await history(second) == ["one"]
-            assert await second.stop() == 0
-
-
 async def test_an_operator_restores_an_older_snapshot_in_place(bucket: Bucket, tmp_path: Path) -> None:
     async with echo(tmp_path / "a", bucket) as daemon:
         await daemon.ready()

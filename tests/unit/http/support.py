@@ -27,7 +27,7 @@ class FakeOperations:
     current_phase: str = "serve"
     ready: bool = True
     taken: list[tuple[str, str]] = field(default_factory=list)
-    restored: list[int] = field(default_factory=list)
+    restored: list[int | str] = field(default_factory=list)
     release: asyncio.Event = field(default_factory=asyncio.Event)
     committed: int = 0
 
@@ -67,7 +67,7 @@ class FakeOperations:
         self.committed += 1
         return {"sequence": 3}
 
-    async def restore(self, sequence: int) -> dict[str, Any]:
+    async def restore(self, sequence: int | str, *, path: str = "") -> dict[str, Any]:
         if sequence not in (1, 2):
             raise UsageError(f"There is no snapshot {sequence}.", hint="List them.")
         self.restored.append(sequence)
