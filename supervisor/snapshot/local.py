@@ -1,13 +1,16 @@
 """What one local disk remembers between two lives of the daemon: its id, who runs on it, and what was restored to it.
 
 The marker is written when a restore has ended and removed before one begins: without it the agent's tree means
-nothing, neither to launch nor to save.
+nothing, neither to launch nor to save. Nobody waits for the disk: until everything is synced, in the background, the
+marker counts only under the kernel that it was written under, whose page cache has what the disk may not have yet.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,11 +19,17 @@ import msgspec
 from supervisor.errors import SettingsError, UsageError
 
 
+UNKNOWN = "unknown"
+"""Where the kernel does not say which it is, a marker counts only once it is synced."""
+
+
 class Marker(msgspec.Struct, frozen=True, kw_only=True):
-    """The tree on this disk grew out of snapshot `sequence` (0: a fresh start) of this repository."""
+    """The tree on this disk grew out of snapshot `sequence` (0: a fresh start) of this repository. `kernel` is empty
+    once it is safe on the disk."""
 
     repository: str
     sequence: int
+    kernel: str = ""
 
 
 class LocalDisk:
@@ -30,6 +39,8 @@ class LocalDisk:
         self._path = path
         self._marker = path / "restored.json"
         self._lock: int | None = None
+        self._marking = threading.Lock()
+        self._current: Marker | None = None
         try:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._id = self._read_id(new_id)
@@ -74,18 +85,29 @@ class LocalDisk:
     def marker(self) -> Marker | None:
         """What was restored here last; None where a restore never ended, or was interrupted."""
         try:
-            return msgspec.json.decode(self._marker.read_bytes(), type=Marker)
+            marker = msgspec.json.decode(self._marker.read_bytes(), type=Marker)
         except (FileNotFoundError, msgspec.MsgspecError):
             return None
+        return marker if marker.kernel in ("", _kernel()) and marker.kernel != UNKNOWN else None
 
     def mark(self, marker: Marker) -> None:
-        """The restore has ended: sync the disk, then say so."""
+        """The restore has ended."""
+        with self._marking:
+            self._current = marker
+            self._write(self._marker, msgspec.json.encode(msgspec.structs.replace(marker, kernel=_kernel())))
+        threading.Thread(target=self._sync, args=(marker,), name="sync", daemon=True).start()
+
+    def _sync(self, marker: Marker) -> None:
         os.sync()
-        self._write(self._marker, msgspec.json.encode(marker))
+        with self._marking, contextlib.suppress(OSError):  # the disk is gone, or full: the marker stays as it is
+            if self._current is marker:
+                self._write(self._marker, msgspec.json.encode(marker), durable=True)
 
     def unmark(self) -> None:
         """A restore begins."""
-        self._marker.unlink(missing_ok=True)
+        with self._marking:
+            self._current = None
+            self._marker.unlink(missing_ok=True)
 
     def _read_id(self, new_id: Callable[[], str]) -> str:
         path = self._path / "id"
@@ -95,16 +117,25 @@ class LocalDisk:
             known = ""
         if not known:
             known = new_id()
-            self._write(path, known.encode())
+            self._write(path, known.encode(), durable=True)
         return known
 
     @staticmethod
-    def _write(path: Path, data: bytes) -> None:
+    def _write(path: Path, data: bytes, *, durable: bool = False) -> None:
         temporary = path.with_name(path.name + ".new")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             os.write(fd, data)
-            os.fsync(fd)
+            if durable:
+                os.fsync(fd)
         finally:
             os.close(fd)
         os.replace(temporary, path)
+
+
+def _kernel() -> str:
+    """Of this machine, since it was switched on (proc(5), /proc/sys/kernel/random/boot_id)."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip() or UNKNOWN
+    except OSError:
+        return UNKNOWN

@@ -8,6 +8,7 @@ import errno
 import os
 import shutil
 import stat
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -46,7 +47,7 @@ class _Target:
 
 
 class Placer:
-    """One restore's work on the disk; used from one thread."""
+    """One restore's work on the disk. Whoever calls `place` holds `writing`; the rest is for one thread."""
 
     def __init__(self, root: Path, tree: Tree, *, rules: SkipRules, owner: tuple[int, int] | None) -> None:
         self._path = root
@@ -56,6 +57,7 @@ class Placer:
         self._root: Root | None = None
         self._wanted: dict[Frame, dict[Blob, list[tuple[_Target, int]]]] = {}
         self._reusable: dict[str, Entry] = {}
+        self.writing = threading.Lock()
         self.placed_bytes = 0
 
     def close(self) -> None:

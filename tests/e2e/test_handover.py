@@ -47,7 +47,7 @@ async def test_a_dead_holder_costs_a_few_seconds_and_the_restore_happens_meanwhi
         status = await new.status()
         assert 5.0 <= status["timings"]["claim"] < 9.0
         (done,) = new.events("restore.done")
-        assert done["fetched"] == 0  # all of it was there already
+        assert done["fetched"] < 2000  # what was written in the last tick of the disk's clock is not trusted
         assert await new.stop() == 0
 
 
