@@ -13,7 +13,7 @@ from supervisor.settings import Settings
 from supervisor.snapshot.claim import Identity
 from supervisor.snapshot.engine import Engine
 from supervisor.snapshot.local import LocalDisk
-from supervisor.snapshot.repository import HEAD_INTERVAL, Repository
+from supervisor.snapshot.repository import Repository
 from supervisor.snapshot.rules import Classes, SkipRules
 from supervisor.store.open import BucketLocation
 from supervisor.store.protocol import Store
@@ -84,9 +84,7 @@ def make_engine(
 ) -> Engine:
     """The engine on this disk's agent home."""
     return Engine(
-        repository=Repository(
-            store, clock, new_id, head_interval=HEAD_INTERVAL if store.url.startswith("s3:") else 0.0
-        ),
+        repository=Repository(store, clock, new_id),
         store=store,
         disk=disk,
         root=settings.agent_home,

@@ -11,12 +11,12 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from supervisor.errors import ObjectNotFound, RepositoryError
+from supervisor.errors import ObjectNotFound, RepositoryError, StoreUnavailable
 from supervisor.snapshot import format as fmt
 from supervisor.snapshot.claim import Claim
 from supervisor.snapshot.format import Head
 from supervisor.snapshot.repository import Repository
-from supervisor.store.protocol import ObjectInfo, Store
+from supervisor.store.protocol import ObjectInfo
 
 YOUNG_SECONDS = 3600.0
 """Objects younger than this stay. Ages are differences of the bucket's own times, so no clock has to agree with it."""
@@ -40,8 +40,9 @@ class Collected:
 class Collector:
     """Collects one repository; what a manifest refers to is remembered from one collection to the next."""
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, *, young: float = YOUNG_SECONDS) -> None:
         self._repository = repository
+        self._young = young
         self._packs_of: dict[str, frozenset[str]] = {}
 
     async def collect(
@@ -72,9 +73,9 @@ class Collector:
         keys = {fmt.pack_key(pack_id) for pack_id in used}
         dead = [info for info in packs if info.key not in keys]
         dead += [info for info in manifests if info.key not in retained]
-        old = [info for info in dead if now - info.modified >= YOUNG_SECONDS]
+        old = [info for info in dead if now - info.modified >= self._young]
         if not rehearse:
-            await self._delete(store, claim, old)
+            await self._delete(claim, old, rescued)
         kept = [info for info in packs if info.key in keys]
         gone_packs = [info for info in old if info.key.startswith(fmt.PACK_PREFIX)]
         return Collected(
@@ -113,8 +114,15 @@ class Collector:
         manifest = await asyncio.to_thread(fmt.decode_manifest, data, key)
         return frozenset(row.id for row in manifest.packs)
 
-    async def _delete(self, store: Store, claim: Claim, old: list[ObjectInfo]) -> None:
+    async def _delete(self, claim: Claim, old: list[ObjectInfo], rescued: list[str]) -> None:
+        store = self._repository.store
         for start in range(0, len(old), DELETES_AT_ONCE):
+            # Somebody may have stored a last state meanwhile that refers to what looked dead: next time, then.
+            if [info.key async for info in store.list(fmt.RESCUE_PREFIX)] != rescued:
+                raise StoreUnavailable(
+                    "a state was rescued while the bucket was being looked through; nothing more is deleted now",
+                    hint="it is tried again by itself",
+                )
             await claim.refresh()  # a writer that was superseded meanwhile deletes nothing any more
             await store.delete([info.key for info in old[start : start + DELETES_AT_ONCE]])
 

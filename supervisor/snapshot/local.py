@@ -18,7 +18,6 @@ import msgspec
 
 from supervisor.errors import SettingsError, UsageError
 
-
 UNKNOWN = "unknown"
 """Where the kernel does not say which it is, a marker counts only once it is synced."""
 

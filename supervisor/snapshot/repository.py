@@ -26,9 +26,6 @@ from supervisor.store.protocol import Store
 HELD: Final = "held"
 RELEASED: Final = "released"
 
-HEAD_INTERVAL = 1.0
-"""R2 takes one write per second and key (developers.cloudflare.com/r2/platform/limits)."""
-
 
 @dataclass(frozen=True, slots=True)
 class HeadVersion:
@@ -55,18 +52,12 @@ class UnsafeBucket(RepositoryError):
 
 
 class Repository:
-    """HEAD and the manifests that it names. Reading is free; writing begins with a claim (`claim.py`).
+    """HEAD and the manifests that it names. Reading is free; writing begins with a claim (`claim.py`)."""
 
-    Args:
-        head_interval: seconds between two writes of HEAD by this process.
-    """
-
-    def __init__(self, store: Store, clock: Clock, new_id: Callable[[], str], *, head_interval: float = 0.0) -> None:
+    def __init__(self, store: Store, clock: Clock, new_id: Callable[[], str]) -> None:
         self._store = store
         self._clock = clock
         self._new_id = new_id
-        self._head_interval = head_interval
-        self._next_write = float("-inf")
 
     @property
     def store(self) -> Store:
@@ -113,19 +104,13 @@ class Repository:
         )
 
     async def write(self, head: Head, over: HeadVersion | None) -> HeadVersion:
-        """Write HEAD over the version seen (None: there was none), stamped with a `write_id` of its own and not sooner
-        than the store bears it. Raises `PreconditionFailed`."""
-        await self._clock.sleep(self._next_write - self._clock.monotonic())
+        """Write HEAD over the version seen (None: there was none), stamped with a `write_id` of its own. Raises
+        `PreconditionFailed`."""
         head = fmt.replace_head(head, write_id=self._new_id(), updated_at=self._clock.time())
         data = fmt.encode_head(head)
-        try:
-            if over is None:
-                etag = await self._store.put_if_absent(fmt.HEAD_KEY, data)
-            else:
-                etag = await self._store.replace(fmt.HEAD_KEY, data, etag=over.etag)
-        finally:
-            self._next_write = self._clock.monotonic() + self._head_interval
-        return HeadVersion(head, etag)
+        if over is None:
+            return HeadVersion(head, await self._store.put_if_absent(fmt.HEAD_KEY, data))
+        return HeadVersion(head, await self._store.replace(fmt.HEAD_KEY, data, etag=over.etag))
 
     def begin(self) -> Head:
         """HEAD of a repository that does not exist yet, claimed by nobody."""

@@ -219,7 +219,9 @@ def tables(results: dict[str, dict[str, dict[str, Cell]]]) -> str:
     lines = []
     for title, rows in results.items():
         lines += [f"\n| {title} | {' | '.join(COLUMNS)} |", "|" + "---|" * (len(COLUMNS) + 1)]
-        lines += [f"| {name} | {' | '.join(show(row.get(column)) for column in COLUMNS)} |" for name, row in rows.items()]
+        lines += [
+            f"| {name} | {' | '.join(show(row.get(column)) for column in COLUMNS)} |" for name, row in rows.items()
+        ]
     return "\n".join(lines)
 
 

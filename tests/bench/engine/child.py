@@ -20,7 +20,7 @@ from supervisor.clock import SystemClock
 from supervisor.snapshot.claim import Identity
 from supervisor.snapshot.engine import Engine
 from supervisor.snapshot.local import LocalDisk
-from supervisor.snapshot.repository import HEAD_INTERVAL, Repository
+from supervisor.snapshot.repository import Repository
 from supervisor.snapshot.rules import Classes, SkipRules
 from supervisor.store.open import BucketLocation, open_store
 
@@ -31,7 +31,7 @@ async def main(home: Path, root: Path, location: BucketLocation) -> None:
     store = open_store(location, clock=clock)
     disk = LocalDisk(home, new_id)
     engine = Engine(
-        repository=Repository(store, clock, new_id, head_interval=HEAD_INTERVAL),
+        repository=Repository(store, clock, new_id),
         store=store,
         disk=disk,
         root=root,

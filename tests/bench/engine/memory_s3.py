@@ -41,7 +41,9 @@ class Bucket:
             "STREAMING"
         ):
             body = _unchunk(body)
-        self.counters["A" if method in ("PUT", "POST") or "list-type" in query else "B" if method != "DELETE" else "free"] += 1
+        self.counters[
+            "A" if method in ("PUT", "POST") or "list-type" in query else "B" if method != "DELETE" else "free"
+        ] += 1
         self.counters["up"] += len(body)
         answer = self._route(method, path, query, headers, body)
         if method == "GET":

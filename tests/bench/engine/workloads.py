@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-WORDS = [f"{a}{b}{c}" for a in ("to", "wa", "le", "mi", "so", "ra") for b in "aeiou" for c in ("n", "r", "st", "ld", "")]
+WORDS = [
+    f"{a}{b}{c}" for a in ("to", "wa", "le", "mi", "so", "ra") for b in "aeiou" for c in ("n", "r", "st", "ld", "")
+]
 
 
 @dataclass(frozen=True)

@@ -129,15 +129,3 @@ async def test_of_two_newcomers_one_gets_it_and_the_other_asks_the_first(place: 
     await first.release()
     await place.clock.advance(1.0)
     assert (await loser).epoch == first.epoch + 1
-
-
-async def test_head_is_written_at_most_once_a_second_by_one_process(place: Place) -> None:
-    repository = Repository(place.store, place.clock, new_id, head_interval=1.0)
-    started = place.clock.monotonic()
-    claim = await claim_now(repository, who("old"))
-    release = asyncio.create_task(claim.release())
-    await place.clock.advance(0.9)
-    assert not release.done()
-    await place.clock.advance(0.2)
-    assert release.done()
-    assert place.clock.monotonic() - started == pytest.approx(1.1)
