@@ -183,32 +183,40 @@ class Snapshotter:
 
     async def rescue(self) -> str:
         """Store the tree where a fenced writer may: under `rescue/`, outside the history. Returns the manifest's key;
-        HEAD is not touched."""
+        HEAD is not touched.
+
+        The new writer may have collected what this one still refers to, so that is looked at before the manifest is
+        written, and once more after, when the new writer can see it.
+        """
         async with self._lock:
-            key, tree = await self._rescue()
+            tree = await self._store_for_rescue()
             if await self._have_vanished(tree):
-                self._index = BlobIndex()
-                self._state.known = {}
-                incomplete, (key, _) = key, await self._rescue()
+                tree = await self._store_for_rescue(anew=True)
+            key = await self._write_rescue(tree)
+            if await self._have_vanished(tree):
+                tree = await self._store_for_rescue(anew=True)
+                incomplete, key = key, await self._write_rescue(tree)
                 await self._store.delete([incomplete])
             return key
 
-    async def _rescue(self) -> tuple[str, Tree]:
-        head = self._claim.head
+    async def _store_for_rescue(self, *, anew: bool = False) -> Tree:
+        if anew:
+            self._index = BlobIndex()
+            self._state.known = {}
         async with PackUploads(self._store) as uploads:
-            captured = await self._read(uploads, False, lambda done, total: None)
-            manifest = await self._in_thread(
-                lambda: whole_manifest(
-                    captured.tree,
-                    repository=head.repository,
-                    sequence=head.sequence + 1,
-                    epoch=self._claim.epoch,
-                )
+            return (await self._read(uploads, False, lambda done, total: None)).tree
+
+    async def _write_rescue(self, tree: Tree) -> str:
+        """A rescue has nothing but its manifest to be found by: it comes after everything that it names."""
+        head, epoch = self._claim.head, self._claim.epoch
+        manifest = await self._in_thread(
+            lambda: fmt.encode_manifest(
+                whole_manifest(tree, repository=head.repository, sequence=head.sequence + 1, epoch=epoch)
             )
-            key = fmt.manifest_key(head.sequence + 1, self._claim.epoch, self._new_id(), prefix=fmt.RESCUE_PREFIX)
-        # A rescue has nothing but its manifest to be found by: it comes after everything that it names.
-        await self._store.put(key, fmt.encode_manifest(manifest))
-        return key, captured.tree
+        )
+        key = fmt.manifest_key(head.sequence + 1, epoch, self._new_id(), prefix=fmt.RESCUE_PREFIX)
+        await self._store.put(key, manifest)
+        return key
 
     async def _have_vanished(self, tree: Tree) -> bool:
         """Was something of this tree collected by the new writer, which did not know that we still refer to it?"""

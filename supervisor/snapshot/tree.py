@@ -30,6 +30,9 @@ from supervisor.snapshot.format import (
     encode_path,
 )
 
+LATEST_NS = 1 << 63
+"""Times beyond this many ns around 1970 (292 years) are refused."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pack:
@@ -324,6 +327,8 @@ def _entry(row: EntryRow, blobs: list[Blob]) -> Entry:
         raise ValueError(f"{row.path!r} is of the unknown kind {row.kind!r}")
     if row.blobs and row.kind != KIND_FILE:
         raise ValueError(f"{row.path!r} has content but is no file")
+    if not 0 <= row.mtime_ns + LATEST_NS <= 2 * LATEST_NS:
+        raise ValueError(f"{row.path!r} was changed at {row.mtime_ns} ns, which no file system knows")
     link = decode_path(row.link)
     if row.kind == KIND_HARDLINK:
         checked_path(link)

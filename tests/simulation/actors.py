@@ -159,22 +159,30 @@ class _Life:
         await self._collector.collect(self._claim, in_use=self._index.packs())
 
     async def rescue(self) -> None:
-        """As the engine does: the manifest last, and all of it anew where something was collected meanwhile."""
-        key, tree = await self._rescue()
-        there = {info.key async for info in self._store.list(fmt.PACK_PREFIX)}
-        if any(fmt.pack_key(blob.frame.pack.id) not in there for blob in tree.blobs()):
-            self._index = BlobIndex()
-            self._tree = Tree()
-            await self._rescue()
+        """As the engine does: looked at before the manifest is written, and once more after."""
+        tree = await self._store_tree()
+        if await self._have_vanished(tree):
+            tree = await self._store_anew()
+        key = await self._write_rescue(tree)
+        if await self._have_vanished(tree):
+            await self._write_rescue(await self._store_anew())
             await self._store.delete([key])
 
-    async def _rescue(self) -> tuple[str, Tree]:
-        tree = await self._store_tree()
+    async def _have_vanished(self, tree: Tree) -> bool:
+        there = {info.key async for info in self._store.list(fmt.PACK_PREFIX)}
+        return any(fmt.pack_key(blob.frame.pack.id) not in there for blob in tree.blobs())
+
+    async def _store_anew(self) -> Tree:
+        self._index = BlobIndex()
+        self._tree = Tree()
+        return await self._store_tree()
+
+    async def _write_rescue(self, tree: Tree) -> str:
         head, epoch = self._claim.head, self._claim.epoch
         manifest = whole_manifest(tree, repository=head.repository, sequence=head.sequence + 1, epoch=epoch)
         key = fmt.manifest_key(head.sequence + 1, epoch, self._world.new_id(), prefix=fmt.RESCUE_PREFIX)
         await self._store.put(key, fmt.encode_manifest(manifest))
-        return key, tree
+        return key
 
 
 class World:

@@ -52,5 +52,5 @@ def test_a_writer_that_ignores_its_epoch_is_caught(monkeypatch: pytest.MonkeyPat
         return seen.head
 
     monkeypatch.setattr(claim_module.Claim, "_read", reads_whatever)
-    with pytest.raises(AssertionError, match="nobody commits after the fence|one writer to an epoch"):
+    with pytest.raises(AssertionError, match=r"nobody commits after the fence|one writer to an epoch"):
         live_all(50)
