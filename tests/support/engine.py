@@ -21,8 +21,8 @@ _numbers = count(1)
 
 
 def new_id() -> str:
-    """Unique within a test run, and readable."""
-    return f"id{next(_numbers):014d}"
+    """Unique within a test run (in processes forked from it, too), and readable."""
+    return f"id{os.getpid() % 10**7:07d}{next(_numbers):07d}"
 
 
 class Life:
