@@ -7,7 +7,7 @@ import socket
 
 from agent_runtime.contract import AgentRuntime, AgentSettings, RuntimeFault
 from agent_runtime.registry import make_runtime
-from supervisor.clock import Clock
+from supervisor.clock import Clock, SystemClock
 from supervisor.errors import AgentError
 from supervisor.settings import Settings
 from supervisor.snapshot.claim import Identity
@@ -15,7 +15,7 @@ from supervisor.snapshot.engine import Engine
 from supervisor.snapshot.local import LocalDisk
 from supervisor.snapshot.repository import Repository
 from supervisor.snapshot.rules import Classes, SkipRules
-from supervisor.store.open import BucketLocation
+from supervisor.store.open import BucketLocation, open_store
 from supervisor.store.protocol import Store
 
 ID_BYTES = 8
@@ -38,6 +38,12 @@ def bucket_location(settings: Settings) -> BucketLocation:
         secret_access_key=bucket.secret_access_key.reveal() if bucket.secret_access_key else None,
         session_token=bucket.session_token.reveal() if bucket.session_token else None,
     )
+
+
+def connect(settings: Settings) -> tuple[Store, Repository]:
+    """The bucket and the repository in it, for reading."""
+    store = open_store(bucket_location(settings), clock=SystemClock())
+    return store, Repository(store, SystemClock(), new_id)
 
 
 def agent_runtime(settings: Settings) -> AgentRuntime:

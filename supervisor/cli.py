@@ -23,6 +23,7 @@ COMMANDS = {
     "forget": "drop a snapshot from the list",
     "gc": "delete from the bucket what no snapshot refers to",
     "verify": "check that the snapshots in the bucket are whole",
+    "mount": "show every snapshot as a read-only directory tree (FUSE)",
     "config": "show the effective settings and where each came from",
     "doctor": "check settings, bucket and agent; each finding comes with its fix",
 }
@@ -85,6 +86,8 @@ def _arguments(name: str, sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--path", default="", help="only this file or folder, as `moltinit diff` writes it")
         sub.add_argument("--to", metavar="DIR", help="into this directory (empty or new), without touching the agent")
         sub.add_argument("--dry-run", action="store_true", help="only say what would change")
+    elif name == "mount":
+        sub.add_argument("directory", metavar="DIR", help="an empty directory")
     elif name == "verify":
         sub.add_argument("--deep", action="store_true", help="fetch and check every byte")
 

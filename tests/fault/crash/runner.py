@@ -133,12 +133,13 @@ def _child(scenario: Scenario, place: Path, hook: _Hook, tell: int | None = None
 
 
 def main() -> None:
-    """The whole matrix: `python -m tests.fault.crash.runner [EVERY]`, every step or every n-th."""
+    """The whole matrix: `python -m tests.fault.crash.runner [EVERY [SCENARIO ...]]`, every step or every n-th."""
     every = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+    wanted = sys.argv[2:] or list(SCENARIOS)
     place = Path(os.environ.get("TMPDIR", "/tmp")) / f"moltinit-crash-{os.getpid()}"
     failed = total = 0
     try:
-        for scenario in SCENARIOS.values():
+        for scenario in map(SCENARIOS.__getitem__, wanted):
             count = steps(scenario, place)
             for fault in FAULTS:
                 for at in range(1, count + 1, every):

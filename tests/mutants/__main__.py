@@ -1,0 +1,194 @@
+"""`python -m tests.mutants [NAME ...]`: plant a bug in a copy of the project, run the tests that should see it.
+
+A bug that nobody notices is a hole in the tests, and ends this with 1.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+SNAPSHOT = "supervisor/snapshot"
+COPIED = ("supervisor", "agent_runtime", "tests", "docs", "pyproject.toml", "README.md", "LICENSE")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """In `file`, every `old` becomes `new`; `tests` (arguments of pytest, or a module to run) must fail."""
+
+    name: str
+    file: str
+    changes: tuple[tuple[str, str], ...]
+    tests: tuple[str, ...]
+    module: bool = False
+
+
+ENGINE = ("tests/unit/snapshot/test_engine.py",)
+MUTANTS = (
+    Mutant(
+        "HEAD is written before the manifest",
+        f"{SNAPSHOT}/snapshotter.py",
+        (
+            ("uploads.put_soon(key, encoded)", "self._late = (key, encoded)"),
+            (
+                "            self._commit_state(captured",
+                "            await self._store.put(*self._late)\n            self._commit_state(captured",
+            ),
+        ),
+        ("tests.fault.crash.runner", "1", "snapshot"),
+        module=True,
+    ),
+    Mutant(
+        "the epoch is ignored",
+        f"{SNAPSHOT}/claim.py",
+        (("if head.epoch != self._epoch or head.writer.boot != self._identity.boot:", "if False:"),),
+        (*ENGINE, "tests/unit/snapshot/test_handover.py"),
+    ),
+    Mutant(
+        "a lost answer is not read back",
+        "supervisor/store/retry.py",
+        (("            if found.data == data:", "            if False:"),),
+        ("tests/unit/store/test_retry.py", "tests/simulation"),
+    ),
+    Mutant(
+        "the marker comes before the restore",
+        f"{SNAPSHOT}/engine.py",
+        (
+            (
+                "                known, self._ahead = self._ahead, {}",
+                "                self._disk.mark(Marker(repository=head.repository, sequence=record.sequence))\n"
+                "                known, self._ahead = self._ahead, {}",
+            ),
+        ),
+        ("tests.fault.crash.runner", "1", "restore"),
+        module=True,
+    ),
+    Mutant(
+        "side files of databases are kept",
+        f"{SNAPSHOT}/place.py",
+        (("self._clear(path + suffix)", "pass"),),
+        ENGINE,
+    ),
+    Mutant(
+        "the hash is not checked",
+        f"{SNAPSHOT}/pack.py",
+        (("if digest(content) != blob.hash:", "if False:"),),
+        (*ENGINE, "tests/fault/test_hostile_repository.py"),
+    ),
+    Mutant(
+        "the shrink guard lets everything pass",
+        f"{SNAPSHOT}/guard.py",
+        (
+            (
+                "    old_files, new_files = before.files, now.files\n",
+                "    return None\n    old_files, new_files = 0, 0\n",
+            ),
+        ),
+        ENGINE,
+    ),
+    Mutant(
+        "collection forgets the rescued",
+        f"{SNAPSHOT}/collect.py",
+        (("[*retained, *rescued]", "[*retained]"),),
+        ("tests/unit/snapshot/test_collect.py",),
+    ),
+    Mutant(
+        "collection takes what is young",
+        f"{SNAPSHOT}/collect.py",
+        ((">= self._young", ">= 0"),),
+        ("tests/unit/snapshot/test_collect.py",),
+    ),
+    Mutant(
+        "collection does not ask whether it is still the writer",
+        f"{SNAPSHOT}/collect.py",
+        (
+            ("head = await claim.refresh()", "head = claim.head"),
+            ("            await claim.refresh()", "            pass"),
+        ),
+        ("tests/unit/snapshot/test_collect.py",),
+    ),
+    Mutant(
+        "a newcomer does not wait",
+        f"{SNAPSHOT}/handover.py",
+        (("if not wait.is_over(seen.head):", "if False:"),),
+        ("tests/unit/snapshot/test_handover.py",),
+    ),
+    Mutant(
+        "links are followed while reading",
+        f"{SNAPSHOT}/capture.py",
+        (("_READ = os.O_RDONLY | os.O_NOFOLLOW", "_READ = os.O_RDONLY"),),
+        ("tests/fault/test_changing_tree.py",),
+    ),
+    Mutant(
+        "directories are entered through links",
+        f"{SNAPSHOT}/descend.py",
+        ((" | os.O_NOFOLLOW", ""),),
+        ("tests/fault/test_changing_tree.py",),
+    ),
+    Mutant(
+        "a file of the last tick is trusted",
+        f"{SNAPSHOT}/capture.py",
+        (("SETTLE_NS = 20_000_000", "SETTLE_NS = -(1 << 62)"),),
+        ENGINE,
+    ),
+    Mutant(
+        "a path may lead out of the root",
+        f"{SNAPSHOT}/tree.py",
+        (('any(part in ("", ".", "..") for part in parts)', "False"),),
+        ("tests/fault/test_hostile_repository.py",),
+    ),
+    Mutant(
+        "compacted content is forgotten at once",
+        f"{SNAPSHOT}/pack.py",
+        (("self._blobs[blob.hash] = blob", "self._blobs.setdefault(blob.hash, blob)"),),
+        ("tests/unit/snapshot/test_compaction.py",),
+    ),
+)
+
+
+def survives(mutant: Mutant) -> bool:
+    """Do the tests pass with the bug in?"""
+    with tempfile.TemporaryDirectory(prefix="moltinit-mutant-") as place:
+        for name in COPIED:
+            source = PROJECT / name
+            target = Path(place) / name
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, target)
+        file = Path(place) / mutant.file
+        text = file.read_text()
+        for old, new in mutant.changes:
+            if old not in text:
+                raise SystemExit(f"{mutant.name}: {mutant.file} has no {old!r} any more; plant the bug anew")
+            text = text.replace(old, new)
+        file.write_text(text)
+        command = (
+            [sys.executable, "-m", *mutant.tests]
+            if mutant.module
+            else [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests]
+        )
+        done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=600, check=False)
+        return done.returncode == 0
+
+
+def main() -> None:
+    """All of them, or those whose names are given."""
+    wanted = set(sys.argv[1:])
+    survivors = []
+    for mutant in MUTANTS:
+        if wanted and mutant.name not in wanted:
+            continue
+        alive = survives(mutant)
+        survivors += [mutant.name] if alive else []
+        print(f"{'NOT NOTICED' if alive else 'noticed':12} {mutant.name}", flush=True)
+    sys.exit(1 if survivors else 0)
+
+
+if __name__ == "__main__":
+    main()
