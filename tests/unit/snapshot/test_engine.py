@@ -377,3 +377,15 @@ async def test_skipped_names_are_neither_stored_nor_touched_by_a_restore(tmp_pat
 
     assert (life.root / "cache" / "big").read_text() == "x"
     assert (life.root / "a.lock").exists()
+
+
+async def test_a_file_that_was_changed_just_now_is_looked_at_again(tmp_path: Path) -> None:
+    """Within one tick of the file system's clock a file can change twice and look the same."""
+    life = Life(memory_store(), tmp_path)
+    await life.boot()
+    write(life.root / "file", b"content")
+    await life.engine.take("change")
+    assert await life.engine.changed()
+    await asyncio.sleep(0.05)
+    await life.engine.take("change")
+    assert not await life.engine.changed()
