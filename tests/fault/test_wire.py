@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 
-import aiohttp
 import pytest
 from aiohttp import web
-from yarl import URL
 
 from supervisor.clock import SystemClock
 from supervisor.errors import Fenced, MoltinitError, StoreRefused
@@ -20,62 +17,9 @@ from supervisor.store.retry import RetryingStore, RetryPolicy
 from tests.support.engine import Life, picture
 from tests.support.s3 import Bucket
 from tests.support.trees import make_odd_tree, write
+from tests.support.wire import Fault, Forward, Wire, says, wire_before
 
 QUICK = RetryPolicy(deadline=12.0, base=0.02, cap=0.2, attempt=1.5, write_interval=0.0)
-Forward = Callable[[], Awaitable[web.StreamResponse]]
-Fault = Callable[["Wire", web.Request, bytes, Forward], Awaitable[web.StreamResponse]]
-
-
-@dataclass
-class Wire:
-    """A proxy before the S3 server that treats the next requests as the fault says."""
-
-    upstream: str
-    session: aiohttp.ClientSession
-    fault: Fault | None = None
-    left: int = 0
-    seen: list[str] = field(default_factory=list)
-    url: str = ""
-
-    def next(self, fault: Fault, times: int = 2) -> None:
-        """So many requests meet the fault; the rest pass."""
-        self.fault, self.left = fault, times
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
-        self.seen.append(f"{request.method} {request.path}")
-
-        async def forward() -> web.StreamResponse:
-            return await self.forward(request, body)
-
-        if self.fault is not None and self.left > 0:
-            self.left -= 1
-            return await self.fault(self, request, body, forward)
-        return await forward()
-
-    async def forward(self, request: web.Request, body: bytes) -> web.Response:
-        """To the real server, and its answer."""
-        async with self.session.request(
-            request.method,
-            URL(self.upstream + request.raw_path, encoded=True),
-            data=body,
-            headers=request.headers,
-            allow_redirects=False,
-        ) as answer:
-            data = await answer.read()
-            kept = {
-                k: v for k, v in answer.headers.items() if k.lower() not in ("transfer-encoding", "content-encoding")
-            }
-            return web.Response(status=answer.status, body=data, headers=kept)
-
-
-def says(status: int, code: str, **headers: str) -> Fault:
-    async def fault(wire: Wire, request: web.Request, body: bytes, forward: Forward) -> web.StreamResponse:
-        text = f"<Error><Code>{code}</Code><Message>m</Message></Error>"
-        told = {name.replace("_", "-"): value for name, value in headers.items()}
-        return web.Response(status=status, body=text.encode(), headers={"Content-Type": "application/xml", **told})
-
-    return fault
 
 
 def _cut(request: web.Request) -> None:
@@ -155,17 +99,8 @@ FAULTS: dict[str, Fault] = {
 @pytest.fixture
 async def wire(bucket: Bucket) -> AsyncIterator[Wire]:
     """The proxy, running."""
-    async with aiohttp.ClientSession(auto_decompress=False) as session:
-        wire = Wire(bucket.server.url, session)
-        app = web.Application(client_max_size=64 << 20)
-        app.router.add_route("*", "/{path:.*}", wire.handle)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        wire.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with wire_before(bucket.server.url) as wire:
         yield wire
-        await runner.cleanup()
 
 
 @pytest.fixture

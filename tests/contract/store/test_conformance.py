@@ -17,9 +17,10 @@ from supervisor.store.protocol import Store
 from supervisor.store.retry import RetryPolicy
 from supervisor.store.s3 import S3Store
 from tests.support.s3 import MotoServer, bucket_on
+from tests.support.wire import StrictR2, wire_before
 
 
-@pytest.fixture(params=["memory", "file", "s3", "s3-retrying"])
+@pytest.fixture(params=["memory", "file", "s3", "s3-retrying", "s3-strict-as-r2"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path, s3: MotoServer) -> AsyncIterator[Store]:
     made: Store
     if request.param == "memory":
@@ -29,6 +30,14 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path, s3: MotoServer) 
     else:
         async with bucket_on(s3) as bucket:
             keys = {"access_key_id": s3.access_key_id, "secret_access_key": s3.secret_access_key}
+            if request.param == "s3-strict-as-r2":
+                async with wire_before(s3.url) as wire:
+                    wire.next(StrictR2(), times=10**9)
+                    location = BucketLocation(f"s3://{bucket.name}/prefix", wire.url, "auto", **keys)
+                    made = open_store(location, clock=SystemClock())
+                    yield made
+                    await made.close()
+                return
             if request.param == "s3":
                 made = S3Store(bucket.name, "prefix", endpoint_url=s3.url, page_size=10, **keys)
             else:
