@@ -31,6 +31,8 @@ from supervisor.snapshot.tree import Blob, Entry, Frame, Tree
 SAFE_MODES = 0o1777
 """Set-user-id and set-group-id are never restored: a manifest must not be able to plant a privileged program."""
 
+CREATED_MODE = 0o600
+
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -57,6 +59,7 @@ class Placer:
         self._root: Root | None = None
         self._wanted: dict[Frame, dict[Blob, list[tuple[_Target, int]]]] = {}
         self._reusable: dict[str, Entry] = {}
+        self._signatures: dict[str, Signature] = {}
         self.writing = threading.Lock()
         self.placed_bytes = 0
 
@@ -81,6 +84,7 @@ class Placer:
         self._root = Root(self._path)
         found = scan(self._path, self._rules).found
         keep = {path for path, item in found.items() if self._is_as_wanted(path, item, found, known)}
+        self._signatures = {path: found[path].signature for path in keep}
         self._reusable = {
             path: known[path].entry
             for path, item in found.items()
@@ -172,8 +176,11 @@ class Placer:
                 continue
             target = _Target(entry, number)
             if not entry.blobs:
-                os.close(self._create(target))
-                self._complete(target)
+                fd = self._create(target)
+                try:
+                    self._complete(target, fd)
+                finally:
+                    os.close(fd)
             offset = 0
             for blob in self._not_reused(target):
                 if isinstance(blob, int):
@@ -205,12 +212,12 @@ class Placer:
                     else:
                         pieces.append(blob)
                     offset += blob.length
+                if target.missing == 0:
+                    self._complete(target, into)
             finally:
                 os.close(into)
         finally:
             os.close(source)
-        if target.missing == 0:
-            self._complete(target)
         return pieces
 
     # -- content
@@ -235,43 +242,40 @@ class Placer:
                 written = 0
                 while written < len(content):
                     written += os.pwrite(fd, content[written:], offset + written)
+                target.missing -= 1
+                self.placed_bytes += len(content)
+                if target.missing == 0:
+                    self._complete(target, fd)
             finally:
                 os.close(fd)
-            target.missing -= 1
-            self.placed_bytes += len(content)
-            if target.missing == 0:
-                self._complete(target)
 
     def _create(self, target: _Target) -> int:
         directory, _ = self._open.parent(target.entry.path)
         try:
-            return os.open(target.temporary, _CREATE, 0o600, dir_fd=directory)
+            return os.open(target.temporary, _CREATE, CREATED_MODE, dir_fd=directory)
         except FileExistsError:
             os.unlink(target.temporary, dir_fd=directory)
-            return os.open(target.temporary, _CREATE, 0o600, dir_fd=directory)
+            return os.open(target.temporary, _CREATE, CREATED_MODE, dir_fd=directory)
 
     def _reopen(self, target: _Target) -> int:
         directory, _ = self._open.parent(target.entry.path)
         return os.open(target.temporary, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
 
-    def _complete(self, target: _Target) -> None:
+    def _complete(self, target: _Target, fd: int) -> None:
         directory, name = self._open.parent(target.entry.path)
         if self._owner:
-            os.chown(target.temporary, *self._owner, dir_fd=directory, follow_symlinks=False)
-        # The file is ours under a name that nobody else has: following is not a danger, and chmod cannot do without.
-        os.chmod(target.temporary, target.entry.mode & SAFE_MODES, dir_fd=directory)
-        os.utime(
-            target.temporary,
-            ns=(target.entry.mtime_ns, target.entry.mtime_ns),
-            dir_fd=directory,
-            follow_symlinks=False,
-        )
+            os.fchown(fd, *self._owner)
+        mode = target.entry.mode & SAFE_MODES
+        if mode != CREATED_MODE:
+            os.fchmod(fd, mode)
+        os.utime(fd, ns=(target.entry.mtime_ns, target.entry.mtime_ns))
         try:
             os.rename(target.temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
         except IsADirectoryError:
             self._clear(target.entry.path)
             directory, name = self._open.parent(target.entry.path)
             os.rename(target.temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        self._signatures[target.entry.path] = Signature.of(os.fstat(fd))
 
     # -- after
 
@@ -302,6 +306,8 @@ class Placer:
             os.link(source, name, src_dir_fd=source_directory, dst_dir_fd=directory, follow_symlinks=False)
         finally:
             os.close(source_directory)
+        self._look_again(entry.path)
+        self._look_again(entry.link)
 
     def _symlink(self, entry: Entry) -> None:
         self._clear(entry.path)
@@ -310,6 +316,7 @@ class Placer:
         if self._owner:
             os.chown(name, *self._owner, dir_fd=directory, follow_symlinks=False)
         os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=directory, follow_symlinks=False)
+        self._look_again(entry.path)
 
     def _finish_directory(self, entry: Entry) -> None:
         fd = self._open.directory(entry.path)
@@ -317,15 +324,31 @@ class Placer:
             os.fchown(fd, *self._owner)
         os.fchmod(fd, entry.mode & SAFE_MODES)
         os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        self._signatures[entry.path] = Signature.of(os.fstat(fd))
+
+    def _look_again(self, path: str) -> None:
+        directory, name = self._open.parent(path)
+        self._signatures[path] = Signature.of(os.stat(name, dir_fd=directory, follow_symlinks=False))
+
+    def recall_rules(self) -> None:
+        """Ask the rules about every name: they remember their answers. May run beside everything else."""
+        for path, entry in self._tree.entries.items():
+            self._rules.skips(path, is_directory=entry.kind == KIND_DIRECTORY)
 
     def _learn(self) -> dict[str, Known]:
+        """What the next walk will find, if nobody changes anything."""
         now = time.time_ns()
         known: dict[str, Known] = {}
-        for path, found in scan(self._path, self._rules).found.items():
-            entry = self._tree.entries.get(path)
-            if entry is not None:
-                signatures: tuple[Signature | None, ...] = (found.signature,)
-                if FLAG_DATABASE in entry.flags:
-                    signatures = (found.signature, None, None)
-                known[path] = Known(signatures, entry, now - found.signature.ctime_ns > SETTLE_NS)
+        skipped: set[str] = set()
+        for path, entry in self._tree.entries.items():
+            is_directory = entry.kind == KIND_DIRECTORY
+            if path.rpartition("/")[0] in skipped or self._rules.skips(path, is_directory=is_directory):
+                if is_directory:
+                    skipped.add(path)
+                continue
+            signature = self._signatures[path]
+            signatures: tuple[Signature | None, ...] = (signature,)
+            if FLAG_DATABASE in entry.flags:
+                signatures = (signature, None, None)
+            known[path] = Known(signatures, entry, now - signature.ctime_ns > SETTLE_NS)
         return known

@@ -105,7 +105,9 @@ class Restorer:
         try:
             missing = await loop.run_in_executor(thread, placer.prepare, known or {})
             ranges = _plan(placer.wanted(), self._classes)
+            recalled = loop.run_in_executor(thread, placer.recall_rules)
             fetched = await self._fetch(ranges, placer, thread, sum(e.size for e in missing), progress)
+            await recalled
             restored = await loop.run_in_executor(thread, placer.finish)
             return Restored(restored, tree.files, len(missing), fetched, len(ranges))
         except OSError as error:
