@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from supervisor.snapshot.descend import Root
 from supervisor.snapshot.format import (
     FLAG_DATABASE,
@@ -41,8 +43,7 @@ look the same: it is read again next time. Ticks are up to 10 ms long on kernels
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """What the last capture learnt of a name. A database is told by the signatures of its log, too."""
 
     signatures: tuple[Signature | None, ...]

@@ -12,14 +12,15 @@ import stat
 from collections import Counter
 from dataclasses import dataclass
 
+import msgspec
+
 from supervisor.snapshot.rules import SkipRules
 
 MAX_DEPTH = 256
 """Deeper directories are skipped and counted: one descriptor is held for each level."""
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(msgspec.Struct, frozen=True, gc=False):
     """What `lstat` says of a name; equal signatures mean equal content (but see `Found.settled`)."""
 
     mode: int
@@ -41,8 +42,7 @@ class Signature:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True, gc=False):
     """One name that the walk found."""
 
     path: str

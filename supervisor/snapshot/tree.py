@@ -7,8 +7,10 @@ follows another reuses the entries that did not change, so comparing two trees i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
+
+import msgspec
 
 from supervisor.errors import RepositoryError, UsageError
 from supervisor.snapshot.format import (
@@ -34,16 +36,14 @@ LATEST_NS = 1 << 63
 """Times beyond this many ns around 1970 (292 years) are refused."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Pack:
+class Pack(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A pack object; `size` is zero until it is closed."""
 
     id: str
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Frame:
+class Frame(msgspec.Struct, frozen=True, eq=False):
     """One zstd frame in a pack: where it starts, its bytes there, its bytes unpacked."""
 
     pack: Pack
@@ -52,8 +52,7 @@ class Frame:
     raw: int
 
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class Blob:
+class Blob(msgspec.Struct, frozen=True, eq=False, weakref=True):
     """A piece of content: `length` bytes at `offset` of a frame's unpacked bytes, with this hash."""
 
     hash: bytes
@@ -62,8 +61,7 @@ class Blob:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One name. `link` is a symlink's target, or the path that a hard link shares its content with."""
 
     path: str
@@ -354,11 +352,11 @@ def graft(onto: Tree, scion: Tree, path: str) -> Tree:
         raise UsageError(f"the snapshot has no {path!r}", hint="`moltinit diff` and `moltinit mount` show what it has")
     for name, entry in inside.items():
         if entry.kind == KIND_HARDLINK and entry.link not in inside:
-            inside[name] = replace(scion.entries[entry.link], path=name)
+            inside[name] = msgspec.structs.replace(scion.entries[entry.link], path=name)
     kept = {name: entry for name, entry in onto.entries.items() if not (name == path or name.startswith(path + "/"))}
     for name, entry in list(kept.items()):
         if entry.kind == KIND_HARDLINK and entry.link not in kept:
-            kept[name] = replace(onto.entries[entry.link], path=name)
+            kept[name] = msgspec.structs.replace(onto.entries[entry.link], path=name)
     parts = path.split("/")
     for depth in range(1, len(parts)):
         above = "/".join(parts[:depth])
