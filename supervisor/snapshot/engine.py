@@ -458,3 +458,4 @@ class Engine:
     def close(self) -> None:
         """Give back threads."""
         self._stop_writer()
+        self._disk.close()

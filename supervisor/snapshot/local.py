@@ -102,6 +102,11 @@ class LocalDisk:
             if self._current is marker:
                 self._write(self._marker, msgspec.json.encode(marker), durable=True)
 
+    def close(self) -> None:
+        """Write nothing any more; a marker that is not synced yet counts under this kernel alone."""
+        with self._marking:
+            self._current = None
+
     def unmark(self) -> None:
         """A restore begins."""
         with self._marking:

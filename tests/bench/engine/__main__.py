@@ -211,7 +211,8 @@ def show(cell: Cell | None) -> str:
     moved = max(cell.get("up", 0), cell.get("down", 0))
     size = f"{moved / 2**20:.1f} MiB" if moved >= 1 << 20 else f"{moved / 1024:.0f} KiB"
     rss = f", {cell['rss'] / 2**20:.0f} MiB RSS" if "rss" in cell else ""
-    return f"{cell['seconds']:.2f} s, {a} A, {b} B, {size}{rss}"
+    lag = f", loop held up {1000 * cell['lag']:.0f} ms" if "lag" in cell else ""
+    return f"{cell['seconds']:.2f} s, {a} A, {b} B, {size}{rss}{lag}"
 
 
 def tables(results: dict[str, dict[str, dict[str, Cell]]]) -> str:

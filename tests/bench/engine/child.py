@@ -25,6 +25,14 @@ from supervisor.snapshot.rules import Classes, SkipRules
 from supervisor.store.open import BucketLocation, open_store
 
 
+async def beat(worst: list[float]) -> None:
+    """How long the event loop was kept from its other work at most."""
+    while True:
+        asked = time.perf_counter()
+        await asyncio.sleep(0.005)
+        worst[0] = max(worst[0], time.perf_counter() - asked - 0.005)
+
+
 async def main(home: Path, root: Path, location: BucketLocation) -> None:
     """Until standard input ends."""
     clock = SystemClock()
@@ -60,7 +68,11 @@ async def main(home: Path, root: Path, location: BucketLocation) -> None:
     try:
         while line := (await asyncio.to_thread(sys.stdin.readline)).strip():
             started, cpu = time.perf_counter(), time.process_time()
+            lag = [0.0]
+            heart = asyncio.create_task(beat(lag))
             answer = await step(line)
+            heart.cancel()
+            answer["lag"] = lag[0]
             answer |= {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu}
             answer["rss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             print(json.dumps(answer), flush=True)
