@@ -132,7 +132,14 @@ class Repository:
             return None
 
     async def load(self, head: Head, record: SnapshotRecord) -> LoadedTree:
-        """A snapshot's tree, in one round trip. Raises `RepositoryError` where it is damaged or missing."""
+        """A snapshot's tree, in one round trip. Raises `RepositoryError` where it is damaged (also when it is read a
+        second time: what the network damaged is whole then) or missing."""
+        try:
+            return await self._load(head, record)
+        except RepositoryError:
+            return await self._load(head, record)
+
+    async def _load(self, head: Head, record: SnapshotRecord) -> LoadedTree:
         keys = [record.manifest, *([record.base] if record.base else [])]
         try:
             objects = await asyncio.gather(*(self._store.get(key) for key in keys))

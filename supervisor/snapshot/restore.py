@@ -136,7 +136,12 @@ class Restorer:
             async with slots:
                 data = await self._get(part)
                 fetched += len(data)
-                await loop.run_in_executor(thread, _place, part, data, placer)
+                try:
+                    await loop.run_in_executor(thread, _place, part, data, placer)
+                except RepositoryError:  # perhaps it was damaged on the way
+                    data = await self._get(part)
+                    fetched += len(data)
+                    await loop.run_in_executor(thread, _place, part, data, placer)
                 progress(placer.placed_bytes, total)
 
         async with task_group() as group:
@@ -145,13 +150,14 @@ class Restorer:
         return fetched
 
     async def _get(self, part: _Range) -> bytes:
-        try:
-            data = await self._store.get_range(pack_key(part.pack.id), part.start, part.end)
-        except ObjectNotFound as error:
-            raise RepositoryError(f"pack {part.pack.id} is missing from {self._store.url}") from error
-        if len(data) != part.end - part.start:
-            raise RepositoryError(f"pack {part.pack.id} is shorter than its manifest says")
-        return data
+        for _ in range(2):  # a short answer may be the network's, too
+            try:
+                data = await self._store.get_range(pack_key(part.pack.id), part.start, part.end)
+            except ObjectNotFound as error:
+                raise RepositoryError(f"pack {part.pack.id} is missing from {self._store.url}") from error
+            if len(data) == part.end - part.start:
+                return data
+        raise RepositoryError(f"pack {part.pack.id} is shorter than its manifest says")
 
 
 def _place(part: _Range, data: bytes, placer: Placer) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import io
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -73,7 +73,7 @@ class S3Store:
 
     async def get(self, key: str) -> StoredObject:
         answer, data = await self._download(key)
-        return StoredObject(data, answer["ETag"])
+        return StoredObject(data, self._field(answer, "ETag", key))
 
     async def get_range(self, key: str, start: int, end: int) -> bytes:
         check_range(key, start, end)
@@ -100,7 +100,12 @@ class S3Store:
         except ObjectNotFound:
             # An answer to HEAD has no body, so its 404 does not tell a missing object from a missing bucket.
             answer, _ = await self._download(key)
-        return ObjectInfo(key, answer["ContentLength"], answer["ETag"], answer["LastModified"].timestamp())
+        return ObjectInfo(
+            key,
+            self._field(answer, "ContentLength", key),
+            self._field(answer, "ETag", key),
+            self._field(answer, "LastModified", key).timestamp(),
+        )
 
     async def put(self, key: str, data: bytes) -> str:
         return await self._upload(key, data)
@@ -186,15 +191,23 @@ class S3Store:
                 data: bytes = await stream.read()
         except Exception as error:
             raise translated(error, self._described("read", key)) from error
-        if len(data) != answer["ContentLength"]:
-            raise self._broken(f"the answer ended after {len(data)} of {answer['ContentLength']} bytes", key)
+        length = self._field(answer, "ContentLength", key)
+        if len(data) != length:
+            raise self._broken(f"the answer ended after {len(data)} of {length} bytes", key)
         return answer, data
 
     async def _upload(self, key: str, data: bytes, **conditions: str) -> str:
         # A stream, since aiohttp writes bytes in one piece and so would hold up the loop for a whole pack.
         answer = await self._on_object("put_object", "write", key, Body=io.BytesIO(data), **conditions)
-        etag: str = answer["ETag"]
+        etag: str = self._field(answer, "ETag", key)
         return etag
+
+    def _field(self, answer: Mapping[str, Any], name: str, key: str) -> Any:
+        """A field of an answer; one without it comes from something else than an S3 server (a login page, a proxy)."""
+        try:
+            return answer[name]
+        except KeyError:
+            raise self._broken(f"the answer has no {name}", key) from None
 
     async def _replace(self, key: str, data: bytes, etag: str) -> str:
         try:
