@@ -11,7 +11,7 @@ from pathlib import Path
 
 from supervisor.clock import Clock
 from supervisor.concurrency import task_group
-from supervisor.errors import MoltinitError, RepositoryError, UsageError
+from supervisor.errors import MoltinitError, RepositoryError, UnsupportedFormat, UsageError
 from supervisor.snapshot.capture import Capture, Known
 from supervisor.snapshot.claim import Claim, Identity
 from supervisor.snapshot.collect import Collected, Collector
@@ -250,6 +250,8 @@ class Engine:
                 loaded = await self._repository.load(head, record)
                 known, self._ahead = self._ahead, {}  # true until the tree is touched
                 restored = await self._restorer.restore(loaded.tree, known=known, progress=progress)
+            except UnsupportedFormat:
+                raise  # it is whole; who reads it is too old
             except RepositoryError as error:
                 damaged.append((record.sequence, error.message))
                 continue

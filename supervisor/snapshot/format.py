@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -30,6 +30,15 @@ MAX_HEAD_BYTES = 4 << 20
 MAX_MANIFEST_BYTES = 1 << 30
 MAX_FRAME_BYTES = 64 << 20
 MAX_PATH_BYTES = 4096
+MAX_NAME_BYTES = 255
+MAX_DEPTH = 256
+"""Levels of directories; one descriptor is held for each."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+Moment = Annotated[float, msgspec.Meta(ge=0, le=253_402_300_799)]
+"""Seconds since 1970, up to the year 9999, behind which no calendar goes."""
+Place = Annotated[int, msgspec.Meta(ge=0, le=1 << 44)]
+"""Bytes in an object."""
 
 KIND_FILE = "f"
 KIND_DIRECTORY = "d"
@@ -64,14 +73,14 @@ class HandOver(msgspec.Struct, frozen=True, kw_only=True):
 class SnapshotRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One retained snapshot in HEAD's index. Times are seconds since 1970, sizes bytes."""
 
-    sequence: int
-    epoch: int
+    sequence: Count
+    epoch: Count
     manifest: str
     base: str | None = None
-    taken_at: float = 0.0
-    committed_at: float = 0.0
-    files: int = 0
-    bytes: int = 0
+    taken_at: Moment = 0.0
+    committed_at: Moment = 0.0
+    files: Count = 0
+    bytes: Count = 0
     reason: str = ""
     consistent: bool = False
     torn: int = 0
@@ -89,8 +98,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
     format: int
     repository: str
-    sequence: int
-    epoch: int
+    sequence: Count
+    epoch: Count
     write_id: str
     state: str
     writer: Writer
@@ -104,16 +113,16 @@ class PackRow(msgspec.Struct, frozen=True, array_like=True):
     """`[id, bytes]`: a pack object, `packs/<first two of id>/<id>`."""
 
     id: str
-    size: int
+    size: Place
 
 
 class FrameRow(msgspec.Struct, frozen=True, array_like=True):
     """`[pack, offset, stored bytes, raw bytes]`: one zstd frame within a pack."""
 
     pack: int
-    offset: int
-    stored: int
-    raw: int
+    offset: Place
+    stored: Place
+    raw: Place
 
 
 class BlobRow(msgspec.Struct, frozen=True, array_like=True):
@@ -253,6 +262,15 @@ def decode_path(text: str) -> str:
         position = match.end()
     out += text[position:].encode("utf-8", "surrogatepass")
     return os.fsdecode(bytes(out))
+
+
+_MANIFEST_NAME = re.compile(r"[A-Za-z0-9-]{1,200}")
+
+
+def check_manifest_key(key: str) -> None:
+    """Raises `RepositoryError` for what is no manifest's key."""
+    if not key.startswith(MANIFEST_PREFIX) or not _MANIFEST_NAME.fullmatch(key.removeprefix(MANIFEST_PREFIX)):
+        raise RepositoryError(f"{HEAD_KEY} names {key[:100]!r} as a manifest, which is none")
 
 
 def pack_key(pack_id: str) -> str:

@@ -11,6 +11,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from itertools import count
 from pathlib import Path
 
 from supervisor.snapshot.capture import SETTLE_NS, Known
@@ -36,16 +37,19 @@ CREATED_MODE = 0o600
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+TEMPORARY = ".moltinit-"
+
+
 class _Target:
     """A file that is being written, under its temporary name."""
 
     __slots__ = ("created", "entry", "missing", "temporary")
 
-    def __init__(self, entry: Entry, number: int) -> None:
+    def __init__(self, entry: Entry, temporary: str) -> None:
         self.entry = entry
         self.missing = len(entry.blobs)
         self.created = False
-        self.temporary = f".moltinit-{number}~"
+        self.temporary = temporary
 
 
 class Placer:
@@ -171,10 +175,11 @@ class Placer:
                 os.mkdir(name, 0o700, dir_fd=directory)
 
     def _expect(self, missing: list[Entry]) -> None:
+        prefix = self._free_prefix()
         for number, entry in enumerate(missing):
             if entry.kind != KIND_FILE:
                 continue
-            target = _Target(entry, number)
+            target = _Target(entry, f"{prefix}{number}~")
             if not entry.blobs:
                 fd = self._create(target)
                 try:
@@ -188,6 +193,12 @@ class Placer:
                     continue
                 self._wanted.setdefault(blob.frame, {}).setdefault(blob, []).append((target, offset))
                 offset += blob.length
+
+    def _free_prefix(self) -> str:
+        """Temporary names begin with something that no name in the tree begins with."""
+        taken = {name for path in self._tree.entries if (name := path.rpartition("/")[2]).startswith(TEMPORARY)}
+        tries = (f"{TEMPORARY}{number}-" for number in count())
+        return next(prefix for prefix in tries if not any(name.startswith(prefix) for name in taken))
 
     def _not_reused(self, target: _Target) -> list[Blob | int]:
         """The pieces that must be fetched; where the old version of the file has the same piece at the same place,

@@ -16,6 +16,7 @@ from supervisor.errors import (
     ObjectNotFound,
     PreconditionFailed,
     RepositoryError,
+    UnsupportedFormat,
     UsageError,
 )
 from supervisor.snapshot import format as fmt
@@ -136,11 +137,15 @@ class Repository:
         second time: what the network damaged is whole then) or missing."""
         try:
             return await self._load(head, record)
+        except UnsupportedFormat:
+            raise
         except RepositoryError:
             return await self._load(head, record)
 
     async def _load(self, head: Head, record: SnapshotRecord) -> LoadedTree:
         keys = [record.manifest, *([record.base] if record.base else [])]
+        for key in keys:
+            fmt.check_manifest_key(key)
         try:
             objects = await asyncio.gather(*(self._store.get(key) for key in keys))
         except ObjectNotFound as error:

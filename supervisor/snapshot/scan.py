@@ -14,10 +14,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from supervisor.snapshot.format import MAX_DEPTH
 from supervisor.snapshot.rules import SkipRules
-
-MAX_DEPTH = 256
-"""Deeper directories are skipped and counted: one descriptor is held for each level."""
 
 
 class Signature(msgspec.Struct, frozen=True, gc=False):

@@ -6,6 +6,7 @@ follows another reuses the entries that did not change, so comparing two trees i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -21,7 +22,9 @@ from supervisor.snapshot.format import (
     KIND_FILE,
     KIND_HARDLINK,
     KIND_SYMLINK,
+    MAX_DEPTH,
     MAX_FRAME_BYTES,
+    MAX_NAME_BYTES,
     MAX_PATH_BYTES,
     BlobRow,
     EntryRow,
@@ -330,7 +333,7 @@ def _entry(row: EntryRow, blobs: list[Blob]) -> Entry:
     link = decode_path(row.link)
     if row.kind == KIND_HARDLINK:
         checked_path(link)
-    elif row.kind == KIND_SYMLINK and (not link or "\0" in link or len(link) > MAX_PATH_BYTES):
+    elif row.kind == KIND_SYMLINK and (not link or "\0" in link or len(os.fsencode(link)) >= MAX_PATH_BYTES):
         raise ValueError(f"{row.path!r} links to no possible place")
     return Entry(
         path,
@@ -369,9 +372,19 @@ def graft(onto: Tree, scion: Tree, path: str) -> Tree:
 def checked_path(path: str) -> str:
     """A path that stays inside of the root whatever it is joined to. Raises `ValueError`."""
     parts = path.split("/")
-    if not path or len(path) > MAX_PATH_BYTES or "\0" in path or any(part in ("", ".", "..") for part in parts):
+    if not path or "\0" in path or any(part in ("", ".", "..") for part in parts):
         raise ValueError(f"{path!r} is no path inside of the tree")
+    if len(path) > MAX_NAME_BYTES or not path.isascii():
+        _check_lengths(path, parts)
     return path
+
+
+def _check_lengths(path: str, parts: list[str]) -> None:
+    """What no disk takes would end a restore half way."""
+    if len(os.fsencode(path)) > MAX_PATH_BYTES or any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in parts):
+        raise ValueError(f"{path[:100]!r}... is longer than a path may be")
+    if len(parts) > MAX_DEPTH:
+        raise ValueError(f"{path[:100]!r}... lies deeper than {MAX_DEPTH} directories")
 
 
 def _check_parents(entries: Mapping[str, Entry]) -> None:
