@@ -7,8 +7,8 @@ to is never missed.
 
 from __future__ import annotations
 
+import errno
 import os
-import sqlite3
 import stat
 import time
 from collections import Counter
@@ -26,11 +26,13 @@ from supervisor.snapshot.format import (
     KIND_FILE,
     KIND_HARDLINK,
     KIND_SYMLINK,
+    MAX_FILE_BYTES,
 )
 from supervisor.snapshot.pack import CHUNK_BYTES, WHOLE_BYTES, PackBuilder, Slot, resolve
 from supervisor.snapshot.rules import Classes, SkipRules
 from supervisor.snapshot.scan import Found, Scan, Signature, scan
-from supervisor.snapshot.sqlite import MAGIC, SIDE_FILES, copy_database, integrity, owner_of_side_file
+from supervisor.snapshot.sqlite import MAGIC, SIDE_FILES, Busy, Damaged, owner_of_side_file
+from supervisor.snapshot.sqlite_client import DatabaseCopies, Server
 from supervisor.snapshot.tree import Blob, Entry, Tree
 
 READ_ATTEMPTS = 3
@@ -61,6 +63,8 @@ class Captured:
     stored_bytes: int
     seconds: float
     damaged_databases: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+    """What could not be read this time; what was known of it stands."""
 
 
 @dataclass(slots=True)
@@ -80,9 +84,17 @@ class Capture:
     """Reads one root again and again; what it knows of it (`known`) is handed from one capture to the next."""
 
     def __init__(
-        self, root: Path, *, rules: SkipRules, classes: Classes, scratch: Path, volatile_tables: Sequence[str] = ()
+        self,
+        root: Path,
+        *,
+        rules: SkipRules,
+        classes: Classes,
+        scratch: Path,
+        volatile_tables: Sequence[str] = (),
+        databases: Server | None = None,
     ) -> None:
         self._root = root
+        self._databases = databases or Server.default()
         self.volatile_tables = tuple(volatile_tables)
         self._rules = rules
         self._classes = classes
@@ -114,8 +126,8 @@ class Capture:
         started = time.monotonic()
         self._scratch.mkdir(parents=True, exist_ok=True)
         os.chmod(self._scratch, 0o700)
-        with Root(self._root) as root:
-            run = _Run(root, self, known, builder, check_databases, progress)
+        with Root(self._root) as root, DatabaseCopies(self._databases, root.fd) as databases:
+            run = _Run(root, self, known, builder, databases, check_databases, progress)
             try:
                 run.collect(self._scan)
             finally:
@@ -145,10 +157,12 @@ class _Run:
         capture: Capture,
         known: Mapping[str, Known],
         builder: PackBuilder,
+        databases: DatabaseCopies,
         check_databases: bool,
         progress: Callable[[int, int], None],
     ) -> None:
         self._root = root
+        self._databases = databases
         self._classes = capture.classes
         self._volatile_tables = capture.volatile_tables
         self._scratch = capture.scratch
@@ -161,7 +175,10 @@ class _Run:
         self._kept: dict[str, Known] = {}
         self._skipped: Counter[str] = Counter()
         self._damaged: list[str] = []
+        self._unread: list[str] = []
         self._raw_databases: set[str] = set()
+        self._first_of: dict[tuple[int, int], str] = {}
+        self._holes: dict[int, Blob | Slot] = {}
 
     def collect(self, walk: Callable[[], Scan]) -> None:
         walked_at = time.time_ns()
@@ -170,6 +187,7 @@ class _Run:
             walked_at = time.time_ns()
             walked = walk()
         self._skipped.update(walked.skipped)
+        self._unread.extend(walked.unreadable)
         self._carry_over(walked.unreadable)
         self._take_names(walked)
         self._read_files(walked, walked_at)
@@ -196,7 +214,7 @@ class _Run:
             if before is not None and before.settled and _unchanged(before, signatures) and not self._is_stale(before):
                 continue
             if self._has_magic(found.path):
-                self._copy_database(found.path, signatures)
+                self._copy_database(found, signatures)
         return bool(self._copies)
 
     def _has_magic(self, path: str) -> bool:
@@ -211,22 +229,23 @@ class _Run:
         finally:
             os.close(fd)
 
-    def _copy_database(self, path: str, signatures: tuple[Signature | None, ...]) -> None:
+    def _copy_database(self, found: Found, signatures: tuple[Signature | None, ...]) -> None:
+        path = found.path
         copy = self._scratch / f"database-{len(self._copies)}"
+        size = sum(signature.size for signature in signatures if signature is not None)
         try:
-            directory, name = self._root.parent(path)
-            copy_database(Path(f"/proc/self/fd/{directory}/{name}"), copy, self._volatile_tables)
-        except sqlite3.OperationalError:
-            # Busy or momentarily unreadable: the last good copy stands, and the next capture tries again.
+            finding = self._databases.copy(path, copy, self._volatile_tables, size=size, check=self._check)
+        except Busy:
+            # The last good copy stands, and the next capture tries again.
             copy.unlink(missing_ok=True)
-            self._skipped["database-busy"] += 1
+            self._skip(path, "database-busy")
             self._keep_old(path)
-        except (sqlite3.Error, OSError):
+        except Damaged:
             copy.unlink(missing_ok=True)
             self._damaged.append(path)
             self._raw_databases.add(path)
         else:
-            if self._check and integrity(copy, quick=True) is not None:
+            if finding is not None:
                 self._damaged.append(path)
             self._copies[path] = (copy, signatures)
 
@@ -242,13 +261,16 @@ class _Run:
                 if path == directory or path.startswith(directory + "/"):
                     self._kept[path] = Known((), known.entry, settled=False)
 
+    def _skip(self, path: str, reason: str) -> None:
+        self._skipped[reason] += 1
+        self._unread.append(path)
+
     def _keep_old(self, path: str) -> None:
         if (before := self._known.get(path)) is not None:
             self._kept[path] = Known((), before.entry, settled=False)
 
     def _take_names(self, walked: Scan) -> None:
         """Everything that needs no reading: directories, links, and files that did not change."""
-        first_of: dict[tuple[int, int], str] = {}
         for path, found in walked.found.items():
             if path in self._kept or self._is_side_file(path, walked):
                 continue
@@ -256,13 +278,9 @@ class _Run:
                 self._drafts[path] = _Draft(found, KIND_DIRECTORY, signatures=(found.signature,))
             elif found.is_symlink:
                 self._take_symlink(found)
+            elif found.signature.size > MAX_FILE_BYTES:
+                self._skip(path, "too-large")
             elif found.is_file:
-                if found.links > 1:
-                    identity = (found.signature.device, found.signature.inode)
-                    first = first_of.setdefault(identity, path)
-                    if first != path:
-                        self._drafts[path] = _Draft(found, KIND_HARDLINK, link=first, signatures=(found.signature,))
-                        continue
                 self._take_if_unchanged(found, walked)
 
     def _is_side_file(self, path: str, walked: Scan) -> bool:
@@ -282,12 +300,20 @@ class _Run:
 
     def _take_if_unchanged(self, found: Found, walked: Scan) -> None:
         before = self._known.get(found.path)
-        if before is None or found.path in self._copies or before.entry.kind != KIND_FILE:
+        if before is None or found.path in self._copies or before.entry.kind not in (KIND_FILE, KIND_HARDLINK):
             return
-        if self._is_stale(before):
+        if self._is_stale(before) or not before.settled:
             return
-        if before.settled and _unchanged(before, _signatures(found, walked.found, before)):
-            self._kept[found.path] = before
+        if not _unchanged(before, _signatures(found, walked.found, before)):
+            return
+        if found.links > 1 and before.entry.link != self._first_name(found.path, found.signature):
+            return
+        self._kept[found.path] = before
+
+    def _first_name(self, path: str, signature: Signature) -> str:
+        """The name under which this capture met the file before; empty where this is the first."""
+        first = self._first_of.setdefault((signature.device, signature.inode), path)
+        return "" if first == path else first
 
     def _is_stale(self, before: Known) -> bool:
         return any(self._builder.is_stale(blob) for blob in before.entry.blobs)
@@ -299,6 +325,7 @@ class _Run:
             found
             for path, found in walked.found.items()
             if found.is_file
+            and found.signature.size <= MAX_FILE_BYTES
             and path not in self._kept
             and path not in self._drafts
             and not self._is_side_file(path, walked)
@@ -313,7 +340,7 @@ class _Run:
     def _read_file(self, found: Found, walked: Scan, walked_at: int) -> None:
         path = found.path
         if path not in self._copies and path not in self._raw_databases and self._has_database_magic(found):
-            self._copy_database(path, _signatures(found, walked.found, None))
+            self._copy_database(found, _signatures(found, walked.found, None))
             if path in self._kept:
                 return
         if path in self._copies:
@@ -325,7 +352,7 @@ class _Run:
             self._skipped["vanished"] += 1
         except OSError:
             # Not readable (EACCES, EIO, a link in the way): what was known of it stands.
-            self._skipped["unreadable"] += 1
+            self._skip(path, "unreadable")
             self._keep_old(path)
         else:
             draft.settled = (
@@ -353,13 +380,17 @@ class _Run:
         try:
             for _ in range(READ_ATTEMPTS):
                 before = os.fstat(fd)
-                if not stat.S_ISREG(before.st_mode):
+                if not stat.S_ISREG(before.st_mode) or before.st_size > MAX_FILE_BYTES:
                     raise FileNotFoundError(found.path)
+                signature = Signature.of(before)
+                if before.st_nlink > 1 and (first := self._first_name(found.path, signature)):
+                    # Told by what is open here, not by the walk: the other name may be another file by now.
+                    return _Draft(found, KIND_HARDLINK, link=first, signatures=(signature,))
                 places = list(self._store(fd, before.st_size))
                 after = os.fstat(fd)
                 if _same_content(before, after):
-                    return _Draft(found, KIND_FILE, places, signatures=(Signature.of(before),))
-            return _Draft(found, KIND_FILE, places, flags=FLAG_TORN, signatures=(Signature.of(before),))
+                    return _Draft(found, KIND_FILE, places, signatures=(signature,))
+            return _Draft(found, KIND_FILE, places, flags=FLAG_TORN, signatures=(signature,))
         finally:
             os.close(fd)
 
@@ -369,13 +400,26 @@ class _Run:
 
     def _store(self, fd: int, size: int) -> Iterator[Blob | Slot]:
         piece = size if size <= WHOLE_BYTES else CHUNK_BYTES
-        offset = 0
+        offset, data_at = 0, 0
         while offset < size:
-            data = os.pread(fd, min(piece, size - offset), offset)
+            length = min(piece, size - offset)
+            if offset >= data_at:
+                data_at = _next_data(fd, offset, size)
+            if offset + length <= data_at:
+                offset += length
+                yield self._hole(length)
+                continue
+            data = os.pread(fd, length, offset)
             if not data:
                 return  # it was cut while it was read: the signature after tells
             offset += len(data)
             yield self._builder.add(data)
+
+    def _hole(self, length: int) -> Blob | Slot:
+        """Zeros that need no reading: a sparse file costs what is in it."""
+        if length not in self._holes:
+            self._holes[length] = self._builder.add(bytes(length))
+        return self._holes[length]
 
     # -- result
 
@@ -393,6 +437,7 @@ class _Run:
             self._builder.stored_bytes,
             seconds,
             tuple(self._damaged),
+            tuple(self._unread),
         )
 
     def _entry(self, path: str, draft: _Draft) -> Entry:
@@ -445,6 +490,14 @@ def _unchanged(before: Known, signatures: tuple[Signature | None, ...]) -> bool:
 def _is_side_file(path: str, names: Mapping[str, Found], known: Mapping[str, Known]) -> bool:
     owner = owner_of_side_file(path)
     return owner is not None and owner in names and owner in known and FLAG_DATABASE in known[owner].entry.flags
+
+
+def _next_data(fd: int, offset: int, size: int) -> int:
+    """Where the first byte that is not in a hole lies, from `offset` on."""
+    try:
+        return os.lseek(fd, offset, os.SEEK_DATA)
+    except OSError as error:
+        return size if error.errno == errno.ENXIO else offset
 
 
 def _same_content(before: os.stat_result, after: os.stat_result) -> bool:

@@ -29,6 +29,9 @@ HASH_BYTES = 16
 MAX_HEAD_BYTES = 4 << 20
 MAX_MANIFEST_BYTES = 1 << 30
 MAX_FRAME_BYTES = 64 << 20
+MAX_FILE_BYTES = 64 << 30
+"""Larger files are left out, and told of: no VM of an agent's has the disk for one, but a sparse one costs nothing to
+make, and half a million chunks to describe."""
 MAX_PATH_BYTES = 4096
 MAX_NAME_BYTES = 255
 MAX_DEPTH = 256

@@ -37,6 +37,10 @@ def digest(data: bytes | memoryview) -> bytes:
     return hashlib.sha256(data).digest()[:HASH_BYTES]
 
 
+HOLE = digest(bytes(CHUNK_BYTES))
+"""The identity of a chunk of zeros: what a hole of a sparse file is stored as."""
+
+
 class BlobIndex:
     """Content that the bucket holds already, by hash. It knows a blob for as long as some tree refers to it: what no
     tree refers to may have been collected from the bucket."""

@@ -23,7 +23,7 @@ from supervisor.snapshot.format import (
     KIND_HARDLINK,
     KIND_SYMLINK,
 )
-from supervisor.snapshot.pack import digest
+from supervisor.snapshot.pack import HOLE, digest
 from supervisor.snapshot.rules import SkipRules
 from supervisor.snapshot.scan import Found, Signature, scan
 from supervisor.snapshot.sqlite import SIDE_FILES
@@ -104,7 +104,7 @@ class Placer:
         missing = [
             entry for path, entry in self._tree.entries.items() if path not in keep and entry.kind != KIND_DIRECTORY
         ]
-        self._check_room(sum(entry.size for entry in missing))
+        self._check_room(sum(blob.length for entry in missing for blob in entry.blobs if blob.hash != HOLE))
         self._expect(missing)
         return missing
 
@@ -180,12 +180,6 @@ class Placer:
             if entry.kind != KIND_FILE:
                 continue
             target = _Target(entry, f"{prefix}{number}~")
-            if not entry.blobs:
-                fd = self._create(target)
-                try:
-                    self._complete(target, fd)
-                finally:
-                    os.close(fd)
             offset = 0
             for blob in self._not_reused(target):
                 if isinstance(blob, int):
@@ -205,7 +199,7 @@ class Placer:
         it is copied and only its length is returned."""
         old = self._reusable.get(target.entry.path)
         if old is None:
-            return list(target.entry.blobs)
+            return self._without_holes(target)
         directory, name = self._open.parent(target.entry.path)
         pieces: list[Blob | int] = []
         source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
@@ -215,9 +209,7 @@ class Placer:
             try:
                 offset = 0
                 for blob in target.entry.blobs:
-                    data = os.pread(source, blob.length, offset)
-                    if len(data) == blob.length and digest(data) == blob.hash:
-                        os.pwrite(into, data, offset)
+                    if blob.hash == HOLE or _copy_piece(source, into, blob, offset):
                         target.missing -= 1
                         pieces.append(blob.length)
                     else:
@@ -229,6 +221,18 @@ class Placer:
                 os.close(into)
         finally:
             os.close(source)
+        return pieces
+
+    def _without_holes(self, target: _Target) -> list[Blob | int]:
+        """Zeros are neither fetched nor written: a sparse file comes back as one."""
+        pieces: list[Blob | int] = [blob.length if blob.hash == HOLE else blob for blob in target.entry.blobs]
+        target.missing = sum(1 for piece in pieces if isinstance(piece, Blob))
+        if target.missing == 0:
+            fd = self._create(target)
+            try:
+                self._complete(target, fd)
+            finally:
+                os.close(fd)
         return pieces
 
     # -- content
@@ -279,6 +283,8 @@ class Placer:
         mode = target.entry.mode & SAFE_MODES
         if mode != CREATED_MODE:
             os.fchmod(fd, mode)
+        if target.entry.blobs and target.entry.blobs[-1].hash == HOLE:
+            os.truncate(fd, target.entry.size)
         os.utime(fd, ns=(target.entry.mtime_ns, target.entry.mtime_ns))
         try:
             os.rename(target.temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
@@ -363,3 +369,12 @@ class Placer:
                 signatures = (signature, None, None)
             known[path] = Known(signatures, entry, now - signature.ctime_ns > SETTLE_NS)
         return known
+
+
+def _copy_piece(source: int, into: int, blob: Blob, offset: int) -> bool:
+    """Take over what the old file has at this place, where it is the same."""
+    data = os.pread(source, blob.length, offset)
+    if len(data) != blob.length or digest(data) != blob.hash:
+        return False
+    os.pwrite(into, data, offset)
+    return True

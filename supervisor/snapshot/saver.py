@@ -27,6 +27,9 @@ POLL_SECONDS = 2.0
 TEND_SECONDS = 600.0
 """Between two looks at whether a garbage collection is due; a short life leaves it to a longer one."""
 
+UNREAD_SECONDS = 60.0
+"""What could not be read for so long is told; a database that is busy for a moment is saved with the next snapshot."""
+
 QUIESCE_SECONDS = 10.0
 """How long the agent is held still at most for a consistent snapshot; it takes a quarter of a second as a rule."""
 
@@ -65,6 +68,7 @@ class Saver:
         self._hand_over = hand_over
         self._hint = asyncio.Event()
         self._stopped = False
+        self._unread_since: dict[str, float] = {}
         self._schedule = Schedule(
             pace=pace,
             clock=clock,
@@ -176,6 +180,7 @@ class Saver:
                 )
 
     def _account(self, reason: str, taken: Taken) -> None:
+        self._tell_unread(taken)
         record = taken.record
         if record is None:
             return
@@ -212,6 +217,20 @@ class Saver:
                 f"the integrity check of {', '.join(taken.damaged_databases)} failed",
                 "restore a snapshot from before the damage: `moltinit snapshots`",
             )
+
+    def _tell_unread(self, taken: Taken) -> None:
+        now = self._clock.monotonic()
+        self._unread_since = {path: self._unread_since.get(path, now) for path in taken.unread}
+        overdue = [path for path, since in self._unread_since.items() if now - since >= UNREAD_SECONDS]
+        if not overdue:
+            self._problems.clear("files-unread")
+            return
+        names = ", ".join(repr(path) for path in overdue[:3]) + (", ..." if len(overdue) > 3 else "")
+        self._problems.report(
+            "files-unread",
+            f"{len(overdue)} files cannot be saved: {names}",
+            "they may be locked, without read permission, or larger than 64 GiB; their last saved state is kept",
+        )
 
     def _failed(self, error: MoltinitError) -> None:
         self._problems.report("snapshot-failed", error.message, error.hint)

@@ -107,6 +107,12 @@ class _Walk:
                     status = name.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
+                except PermissionError:
+                    if not prefix:
+                        raise
+                    # It may be listed but not searched: none of its names can be looked at.
+                    self._unread(prefix.rstrip("/"))
+                    return
                 if self._take(prefix + name.name, status, depth):
                     directories.append(name.name)
         for directory in directories:
@@ -127,14 +133,17 @@ class _Walk:
         self.names.append(Found(path, Signature.of(status), status.st_nlink))
         return is_directory
 
+    def _unread(self, directory: str) -> None:
+        self.skipped["unreadable"] += 1
+        self.unreadable.append(directory)
+
     def _enter(self, fd: int, name: str, path: str, depth: int) -> None:
         try:
             inner = os.open(name, _OPEN_DIRECTORY, dir_fd=fd)
         except (FileNotFoundError, NotADirectoryError):
             return  # removed or replaced since it was listed: the next walk sees what it is now
         except PermissionError:
-            self.skipped["unreadable"] += 1
-            self.unreadable.append(path)
+            self._unread(path)
             return
         except OSError as error:
             if error.errno == errno.ELOOP:

@@ -50,6 +50,7 @@ class Taken:
     shrunk: str | None = None
     damaged_databases: tuple[str, ...] = ()
     skipped: Mapping[str, int] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -326,6 +327,7 @@ class Snapshotter:
             shrunk,
             captured.damaged_databases,
             captured.tree.skipped,
+            captured.unread,
         )
 
 

@@ -389,3 +389,79 @@ async def test_a_file_that_was_changed_just_now_is_looked_at_again(tmp_path: Pat
     await asyncio.sleep(0.05)
     await life.engine.take("change")
     assert not await life.engine.changed()
+
+
+async def test_a_sparse_file_comes_back_sparse_and_the_same(tmp_path: Path) -> None:
+    store = memory_store()
+    life = Life(store, tmp_path / "first")
+    await life.boot()
+    with (life.root / "sparse").open("wb") as file:
+        file.truncate(3 << 30)
+        for at in (0, 5 << 20, (3 << 30) - 10):
+            file.seek(at)
+            file.write(b"island")
+    with (life.root / "hollow").open("wb") as file:
+        file.truncate(1 << 30)
+    await life.engine.take("change")
+    later = Life(store, tmp_path / "later")
+    await later.boot()
+    for name in ("sparse", "hollow"):
+        before, after = (life.root / name).stat(), (later.root / name).stat()
+        assert after.st_size == before.st_size
+        assert after.st_blocks * 512 < 4 << 20
+    with (later.root / "sparse").open("rb") as file:
+        for at in (0, 5 << 20, (3 << 30) - 10):
+            file.seek(at)
+            assert file.read(6) == b"island"
+        file.seek(1 << 30)
+        assert file.read(4096) == bytes(4096)
+
+
+async def test_a_file_that_grows_into_a_sparse_one_is_restored_in_place(tmp_path: Path) -> None:
+    life = Life(memory_store(), tmp_path)
+    await life.boot()
+    (life.root / "file").write_bytes(b"a" * 300_000)
+    await life.engine.take("change")
+    with (life.root / "file").open("r+b") as file:
+        file.truncate(1 << 30)
+        file.seek(600 << 20)
+        file.write(b"island")
+    await life.engine.take("change")
+    (sparse,) = [record.sequence for record in life.engine.head.snapshots[-1:]]  # type: ignore[union-attr]
+    await life.engine.restore(sparse - 1)
+    assert (life.root / "file").read_bytes() == b"a" * 300_000
+    await life.engine.restore(sparse)
+    assert (life.root / "file").stat().st_size == 1 << 30
+    with (life.root / "file").open("rb") as file:
+        assert file.read(300_000) == b"a" * 300_000
+        file.seek(600 << 20)
+        assert file.read(6) == b"island"
+
+
+async def test_a_file_too_large_to_be_restored_anywhere_is_left_out_and_told_of(tmp_path: Path) -> None:
+    life = Life(memory_store(), tmp_path)
+    await life.boot()
+    (life.root / "stays").write_bytes(b"content")
+    with (life.root / "huge").open("wb") as file:
+        file.truncate(1 << 40)
+    taken = await life.engine.take("change")
+    assert taken.unread == ("huge",)
+    assert taken.skipped["too-large"] == 1
+    (life.root / "huge").unlink()
+    assert (await life.engine.take("change")).unread == ()
+
+
+async def test_hard_links_are_kept_from_snapshot_to_snapshot_without_reading_them_again(tmp_path: Path) -> None:
+    store = memory_store()
+    life = Life(store, tmp_path / "first")
+    await life.boot()
+    (life.root / "a").write_bytes(b"content")
+    (life.root / "b").hardlink_to(life.root / "a")
+    await life.engine.take("change")
+    assert not await life.engine.changed() or (await life.engine.take("change")).record is None
+    (life.root / "a").unlink()
+    await life.engine.take("change")
+    later = Life(store, tmp_path / "later")
+    await later.boot()
+    assert (later.root / "b").read_bytes() == b"content"
+    assert not (later.root / "a").exists()
