@@ -99,6 +99,12 @@ class ObjectNotFound(StoreError):
     code = "object-missing"
 
 
+class ObjectTooLarge(StoreError):
+    """The object is larger than anything that may be under this key; it was not read."""
+
+    code = "object-too-large"
+
+
 class PreconditionFailed(StoreError):
     """A conditional write found another state of the object than the one it was made for (412)."""
 

@@ -105,7 +105,7 @@ class Collector:
 
     async def _read(self, key: str) -> frozenset[str]:
         try:
-            data = (await self._repository.store.get(key)).data
+            data = (await self._repository.fetch(key, fmt.MAX_STORED_MANIFEST_BYTES)).data
         except ObjectNotFound as error:
             raise RepositoryError(
                 f"nothing is collected: {key} is retained and missing, so what it refers to is not known",

@@ -27,7 +27,9 @@ HASH_BYTES = 16
 """A blob's identity: SHA-256 cut to 128 bits. A collision could only be made by the agent, against its own state."""
 
 MAX_HEAD_BYTES = 4 << 20
-MAX_MANIFEST_BYTES = 1 << 30
+MAX_MANIFEST_BYTES = 160 << 20
+"""Unpacked; a tree of a hundred thousand files takes a tenth of it, and reading takes several times as much memory."""
+MAX_STORED_MANIFEST_BYTES = 64 << 20
 MAX_FRAME_BYTES = 64 << 20
 MAX_FILE_BYTES = 64 << 30
 """Larger files are left out, and told of: no VM of an agent's has the disk for one, but a sparse one costs nothing to
@@ -197,8 +199,16 @@ def decode_head(data: bytes) -> Head:
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """A manifest is one zstd frame of JSON."""
-    return zstd.compress(msgspec.json.encode(manifest))
+    """A manifest is one zstd frame of JSON. Raises `RepositoryError` for one that no reader would take."""
+    raw = msgspec.json.encode(manifest)
+    stored = zstd.compress(raw)
+    if len(raw) > MAX_MANIFEST_BYTES or len(stored) > MAX_STORED_MANIFEST_BYTES:
+        raise RepositoryError(
+            f"a tree of {len(manifest.entries)} names takes a manifest of {len(raw)} bytes, more than the "
+            f"{MAX_MANIFEST_BYTES} that a reader takes",
+            hint="exclude what need not be kept: MOLTINIT_EXCLUDE",
+        )
+    return stored
 
 
 def decode_manifest(data: bytes, key: str) -> Manifest:

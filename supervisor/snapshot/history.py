@@ -38,7 +38,7 @@ async def load_rescued(repository: Repository, head: Head, key: str) -> LoadedTr
     if not key.startswith(fmt.RESCUE_PREFIX) or "/" in key.removeprefix(fmt.RESCUE_PREFIX):
         raise UsageError(f"{key!r} is no rescued state", hint="`moltinit snapshots` lists them: rescue/...")
     try:
-        data = (await repository.store.get(key)).data
+        data = (await repository.fetch(key, fmt.MAX_STORED_MANIFEST_BYTES)).data
     except ObjectNotFound as error:
         raise UsageError(f"there is no rescued state {key}", hint="`moltinit snapshots` lists them") from error
     manifest = fmt.decode_manifest(data, key)

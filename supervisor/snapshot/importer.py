@@ -114,7 +114,7 @@ async def _download(
                         f"{info.key} has {info.size} bytes, more than can be imported",
                         hint="move it out of the bucket for the import, and back into the workspace afterwards",
                     )
-                data = (await store.get(info.key)).data if info.size else b""
+                data = (await store.get(info.key, limit=info.size)).data if info.size else b""
                 # Small writes on the loop's own thread: the shared directory descriptors allow no other.
                 try:
                     _write(place, path, data, info.modified, owner)

@@ -14,6 +14,7 @@ from typing import Final
 from supervisor.clock import Clock
 from supervisor.errors import (
     ObjectNotFound,
+    ObjectTooLarge,
     PreconditionFailed,
     RepositoryError,
     UnsupportedFormat,
@@ -22,7 +23,7 @@ from supervisor.errors import (
 from supervisor.snapshot import format as fmt
 from supervisor.snapshot.format import Head, Manifest, SnapshotRecord, Writer
 from supervisor.snapshot.tree import Tree, read_trees
-from supervisor.store.protocol import Store
+from supervisor.store.protocol import Store, StoredObject
 
 HELD: Final = "held"
 RELEASED: Final = "released"
@@ -77,7 +78,7 @@ class Repository:
         be repaired, not an empty bucket.
         """
         try:
-            stored = await self._store.get(fmt.HEAD_KEY)
+            stored = await self.fetch(fmt.HEAD_KEY, fmt.MAX_HEAD_BYTES)
         except ObjectNotFound:
             async for info in self._store.list(fmt.MANIFEST_PREFIX):
                 raise RepositoryError(
@@ -86,6 +87,13 @@ class Repository:
                 ) from None
             return None
         return HeadVersion(fmt.decode_head(stored.data), stored.etag)
+
+    async def fetch(self, key: str, limit: int) -> StoredObject:
+        """A whole object that may be hostile. Raises `ObjectNotFound`, and `RepositoryError` where it is larger."""
+        try:
+            return await self._store.get(key, limit=limit)
+        except ObjectTooLarge as error:
+            raise RepositoryError(error.message, hint="`moltinit verify` lists what is still whole") from error
 
     async def prove_conditional_writes(self) -> None:
         """Some servers accept conditional writes and ignore the condition: with them nothing can be fenced, and two
@@ -147,7 +155,7 @@ class Repository:
         for key in keys:
             fmt.check_manifest_key(key)
         try:
-            objects = await asyncio.gather(*(self._store.get(key) for key in keys))
+            objects = await asyncio.gather(*(self.fetch(key, fmt.MAX_STORED_MANIFEST_BYTES) for key in keys))
         except ObjectNotFound as error:
             raise RepositoryError(
                 f"snapshot {record.sequence} is missing an object: {error.message}",

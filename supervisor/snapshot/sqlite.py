@@ -153,7 +153,7 @@ def _recover(directory: int, name: str, target: Path) -> None:
 
 
 def _states(directory: int, name: str) -> dict[str, tuple[int, ...]]:
-    states = {}
+    states: dict[str, tuple[int, ...]] = {}
     for suffix in ("", "-wal", "-journal"):
         with contextlib.suppress(FileNotFoundError):
             row = os.stat(name + suffix, dir_fd=directory, follow_symlinks=False)

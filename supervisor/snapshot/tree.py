@@ -307,6 +307,8 @@ def _frame(row: FrameRow, packs: list[Pack]) -> Frame:
     pack = _at(packs, row.pack, "pack")
     if row.offset < 0 or row.stored <= 0 or row.offset + row.stored > pack.size:
         raise ValueError(f"a frame at {row.offset}+{row.stored} lies outside of its pack of {pack.size} bytes")
+    if row.stored > row.raw + (row.raw >> 6) + (64 << 10):  # zstd never makes so much more of it
+        raise ValueError(f"a frame of {row.raw} bytes takes {row.stored}")
     if not 0 <= row.raw <= MAX_FRAME_BYTES:
         raise ValueError(f"a frame of {row.raw} bytes is larger than {MAX_FRAME_BYTES}")
     return Frame(pack, row.offset, row.stored, row.raw)

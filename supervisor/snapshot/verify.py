@@ -96,9 +96,11 @@ async def _structure(repository: Repository, pack: Pack) -> str | None:
 
 async def _deep(repository: Repository, pack: Pack, frames: dict[Frame, set[Blob]], report: Report) -> str | None:
     try:
-        data = (await repository.store.get(pack_key(pack.id))).data
+        data = (await repository.fetch(pack_key(pack.id), pack.size)).data
     except ObjectNotFound:
         return f"pack {pack.id} is missing"
+    except RepositoryError as error:
+        return error.message
     if len(data) != pack.size:
         return f"pack {pack.id} has {len(data)} bytes instead of {pack.size}"
     report.bytes += len(data)

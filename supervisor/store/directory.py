@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from supervisor.errors import BucketNotFound, ObjectNotFound, StoreError, StoreUnavailable
-from supervisor.store.keys import check_key, key_problem
+from supervisor.store.keys import check_key, check_size, key_problem
 from supervisor.store.protocol import ObjectInfo, StoredObject
 
 _PRIVATE = ".moltinit"
@@ -37,8 +37,9 @@ class BucketDirectory:
         self._swept = False
         self._pin: int | None = None
 
-    def get(self, key: str) -> StoredObject:
+    def get(self, key: str, limit: int | None) -> StoredObject:
         with self._opened(key) as (fd, status):
+            check_size(key, status.st_size, limit)
             data = _read(fd, 0, status.st_size)
         if len(data) != status.st_size:
             raise StoreUnavailable(f"object {key!r} in {self._root} changed while it was read")

@@ -41,8 +41,8 @@ class FileStore:
     def url(self) -> str:
         return f"file://{self._root}"
 
-    async def get(self, key: str) -> StoredObject:
-        return await self._in_thread(f"read {key!r}", lambda: self._directory.get(key))
+    async def get(self, key: str, *, limit: int | None = None) -> StoredObject:
+        return await self._in_thread(f"read {key!r}", lambda: self._directory.get(key, limit))
 
     async def get_range(self, key: str, start: int, end: int) -> bytes:
         check_range(key, start, end)

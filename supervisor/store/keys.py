@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supervisor.errors import StoreError
+from supervisor.errors import ObjectTooLarge, StoreError
 
 MAX_KEY_BYTES = 1024
 """S3's and R2's limit for a whole key, prefix included."""
@@ -47,6 +47,12 @@ def check_range(key: str, start: int, end: int) -> None:
     """Raises `StoreError` unless `0 <= start <= end`."""
     if not 0 <= start <= end:
         raise StoreError(f"byte range {start}-{end} of {key!r} means nothing")
+
+
+def check_size(key: str, size: int, limit: int | None) -> None:
+    """Raises `ObjectTooLarge` for an object of more than `limit` bytes."""
+    if limit is not None and size > limit:
+        raise ObjectTooLarge(f"object {key!r} has {size} bytes, more than the {limit} that it may have")
 
 
 def check_prefix(prefix: str) -> None:

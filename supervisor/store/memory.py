@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from supervisor.clock import Clock, SystemClock
 from supervisor.errors import BucketNotFound, ObjectNotFound, PreconditionFailed
-from supervisor.store.keys import check_key, check_prefix, check_range
+from supervisor.store.keys import check_key, check_prefix, check_range, check_size
 from supervisor.store.protocol import ObjectInfo, StoredObject
 
 
@@ -48,9 +48,10 @@ class MemoryStore:
         """Let the bucket itself vanish, as an operator may: every later operation raises `BucketNotFound`."""
         self._exists = False
 
-    async def get(self, key: str) -> StoredObject:
+    async def get(self, key: str, *, limit: int | None = None) -> StoredObject:
         await self._turn(key)
         found = self._found(key)
+        check_size(key, len(found.data), limit)
         return StoredObject(found.data, found.etag)
 
     async def get_range(self, key: str, start: int, end: int) -> bytes:

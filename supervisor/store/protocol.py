@@ -42,8 +42,8 @@ class Store(Protocol):
         """The place as an operator would write it, without credentials."""
         ...
 
-    async def get(self, key: str) -> StoredObject:
-        """The whole object. Raises `ObjectNotFound`."""
+    async def get(self, key: str, *, limit: int | None = None) -> StoredObject:
+        """The whole object, of at most `limit` bytes. Raises `ObjectNotFound` and `ObjectTooLarge`."""
         ...
 
     async def get_range(self, key: str, start: int, end: int) -> bytes:

@@ -120,9 +120,11 @@ class RetryingStore:
     def url(self) -> str:
         return self._inner.url
 
-    async def get(self, key: str) -> StoredObject:
+    async def get(self, key: str, *, limit: int | None = None) -> StoredObject:
         budget = self._budget(self._policy.unknown_size)
-        return await self._repeat(budget, "get", "B", lambda: self._inner.get(key), size=lambda found: len(found.data))
+        return await self._repeat(
+            budget, "get", "B", lambda: self._inner.get(key, limit=limit), size=lambda found: len(found.data)
+        )
 
     async def get_range(self, key: str, start: int, end: int) -> bytes:
         budget = self._budget(end - start)

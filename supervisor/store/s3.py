@@ -15,8 +15,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from supervisor.errors import ObjectNotFound, PreconditionFailed, StoreError, StoreUnavailable
-from supervisor.store.keys import MAX_KEY_BYTES, check_key, check_prefix, check_range, key_problem
+from supervisor.errors import ObjectNotFound, ObjectTooLarge, PreconditionFailed, StoreError, StoreUnavailable
+from supervisor.store.keys import MAX_KEY_BYTES, check_key, check_prefix, check_range, check_size, key_problem
 from supervisor.store.protocol import ObjectInfo, StoredObject
 from supervisor.store.s3_errors import answer_of, translated
 
@@ -71,8 +71,8 @@ class S3Store:
     def url(self) -> str:
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
-    async def get(self, key: str) -> StoredObject:
-        answer, data = await self._download(key)
+    async def get(self, key: str, *, limit: int | None = None) -> StoredObject:
+        answer, data = await self._download(key, limit)
         return StoredObject(data, self._field(answer, "ETag", key))
 
     async def get_range(self, key: str, start: int, end: int) -> bytes:
@@ -81,7 +81,7 @@ class S3Store:
             await self.stat(key)
             return b""
         try:
-            answer, data = await self._download(key, Range=f"bytes={start}-{end - 1}")
+            answer, data = await self._download(key, None, Range=f"bytes={start}-{end - 1}")
         except StoreError as error:
             if answer_of(error).status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 return b""
@@ -99,7 +99,7 @@ class S3Store:
             answer = await self._on_object("head_object", "stat", key)
         except ObjectNotFound:
             # An answer to HEAD has no body, so its 404 does not tell a missing object from a missing bucket.
-            answer, _ = await self._download(key)
+            answer, _ = await self._download(key, None)
         return ObjectInfo(
             key,
             self._field(answer, "ContentLength", key),
@@ -184,14 +184,17 @@ class S3Store:
         if client is not None:
             await client.close()
 
-    async def _download(self, key: str, **options: str) -> tuple[dict[str, Any], bytes]:
+    async def _download(self, key: str, limit: int | None, **options: str) -> tuple[dict[str, Any], bytes]:
         answer = await self._on_object("get_object", "read", key, **options)
+        length = self._field(answer, "ContentLength", key)
         try:
             async with answer["Body"] as stream:
+                check_size(key, length, limit)  # leaving the stream unread closes its connection
                 data: bytes = await stream.read()
+        except ObjectTooLarge:
+            raise
         except Exception as error:
             raise translated(error, self._described("read", key)) from error
-        length = self._field(answer, "ContentLength", key)
         if len(data) != length:
             raise self._broken(f"the answer ended after {len(data)} of {length} bytes", key)
         return answer, data

@@ -101,6 +101,9 @@ def _without_answer(error: Exception, what: str) -> StoreError:
     message = f"cannot {what}: {detail}"
     if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)):
         return StoreRefused(message, hint=_KEYS)
+    if isinstance(error, RecursionError):
+        # botocore follows a redirect that names no region for as long as there is one.
+        return StoreRefused(f"cannot {what}: the server redirects to another region without end", hint=_REGION)
     if isinstance(error, exceptions.SSLError):
         return StoreUnavailable(message, hint=_CERTIFICATE)
     return StoreUnavailable(message, hint=_NETWORK)

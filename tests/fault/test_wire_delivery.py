@@ -142,12 +142,6 @@ async def log_in_here(wire: Wire, request: web.Request, body: bytes, forward: Fo
     return web.Response(status=200, text="<html><body>Log in to use this network</body></html>")
 
 
-REDIRECTED = pytest.mark.xfail(
-    strict=True,
-    raises=StoreUnavailable,
-    reason="botocore follows a 301 that names no region until it recurses too deep: StoreUnavailable, 'RecursionError'",
-)
-
 GENTLE: dict[str, Fault] = {
     "slow first byte": slow_first_byte,
     "429 with Retry-After": says(429, "TooManyRequests", Retry_After="1"),
@@ -425,9 +419,7 @@ async def test_a_precondition_that_failed_for_no_reason_is_no_fence(
 # -- refusals
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=REDIRECTED if name == "another region" else ()) for name in REFUSALS]
-)
+@pytest.mark.parametrize("name", REFUSALS)
 async def test_a_refused_snapshot_says_why_and_leaves_the_one_before(
     wire: Wire, hasty: RetryingStore, bucket: Bucket, tmp_path: Path, name: str
 ) -> None:

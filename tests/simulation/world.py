@@ -130,8 +130,8 @@ class Network:
         while self.frozen_until > loop.time():  # noqa: ASYNC110
             await asyncio.sleep(self.frozen_until - loop.time())
 
-    async def get(self, key: str) -> StoredObject:
-        found: StoredObject = await self._send(lambda: self._bucket.get(key))
+    async def get(self, key: str, *, limit: int | None = None) -> StoredObject:
+        found: StoredObject = await self._send(lambda: self._bucket.get(key, limit=limit))
         return found
 
     async def get_range(self, key: str, start: int, end: int) -> bytes:

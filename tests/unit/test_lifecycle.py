@@ -91,9 +91,9 @@ class Bucket(MemoryStore):
         if self.gone:
             raise StoreUnavailable("the bucket is gone")
 
-    async def get(self, key: str) -> Any:
+    async def get(self, key: str, *, limit: int | None = None) -> Any:
         self._check()
-        return await super().get(key)
+        return await super().get(key, limit=limit)
 
     async def stat(self, key: str) -> Any:
         self._check()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.clock import SystemClock
-from supervisor.errors import BucketNotFound, ObjectNotFound, PreconditionFailed, StoreError
+from supervisor.errors import BucketNotFound, ObjectNotFound, ObjectTooLarge, PreconditionFailed, StoreError
 from supervisor.store.file import FileStore
 from supervisor.store.memory import MemoryStore
 from supervisor.store.open import BucketLocation, open_store
@@ -71,6 +71,13 @@ async def test_a_missing_object_is_said_to_be_missing(store: Store) -> None:
     for operation in (store.get("no"), store.stat("no"), store.get_range("no", 0, 1)):
         with pytest.raises(ObjectNotFound):
             await operation
+
+
+async def test_an_object_beyond_the_limit_is_refused_and_the_next_request_is_answered(store: Store) -> None:
+    await store.put("k", bytes(1 << 20))
+    with pytest.raises(ObjectTooLarge):
+        await store.get("k", limit=(1 << 20) - 1)
+    assert len((await store.get("k", limit=1 << 20)).data) == 1 << 20
 
 
 async def test_a_range_is_those_bytes_and_ends_with_the_object(store: Store) -> None:

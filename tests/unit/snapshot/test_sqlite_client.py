@@ -106,7 +106,8 @@ def test_the_process_becomes_the_agents_user(root_fd: int, tmp_path: Path) -> No
         "import os, sys, json\n"
         "from supervisor.snapshot.sqlite_server import drop_to\n"
         "drop_to(int(sys.argv[2]), int(sys.argv[3]))\n"
-        "print(json.dumps({'outcome': 'copied', 'finding': repr((os.getresuid(), os.getresgid(), os.getgroups()))}), flush=True)"
+        "ids = os.getresuid(), os.getresgid(), os.getgroups()\n"
+        "print(json.dumps({'outcome': 'copied', 'finding': repr(ids)}), flush=True)"
     )
     default = Server.default()
     server = Server(

@@ -34,11 +34,11 @@ class Unreliable(MemoryStore):
             self.lost_answers -= 1
             raise StoreUnavailable("no answer")
 
-    async def get(self, key: str):  # type: ignore[no-untyped-def]
+    async def get(self, key: str, *, limit: int | None = None):  # type: ignore[no-untyped-def]
         self._before()
         if self.hangs:
             await asyncio.Event().wait()
-        return await super().get(key)
+        return await super().get(key, limit=limit)
 
     async def put_if_absent(self, key: str, data: bytes) -> str:
         self._before()
@@ -165,7 +165,7 @@ async def test_cancelling_ends_it_at_once() -> None:
 
 async def test_a_refusal_of_the_keys_is_not_tried_again() -> None:
     class Refusing(MemoryStore):
-        async def get(self, key: str):  # type: ignore[no-untyped-def]
+        async def get(self, key: str, *, limit: int | None = None):  # type: ignore[no-untyped-def]
             raise StoreRefused("no")
 
     clock = FakeClock()
