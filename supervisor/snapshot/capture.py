@@ -257,17 +257,22 @@ class _Run:
 
     def _carry_over(self, unreadable: tuple[str, ...]) -> None:
         for directory in unreadable:
-            for path, known in self._known.items():
+            for path in self._known:
                 if path == directory or path.startswith(directory + "/"):
-                    self._kept[path] = Known((), known.entry, settled=False)
+                    self._keep_old(path)
 
     def _skip(self, path: str, reason: str) -> None:
         self._skipped[reason] += 1
         self._unread.append(path)
 
     def _keep_old(self, path: str) -> None:
-        if (before := self._known.get(path)) is not None:
-            self._kept[path] = Known((), before.entry, settled=False)
+        if (before := self._known.get(path)) is None:
+            return
+        entry = before.entry
+        if entry.kind == KIND_HARDLINK and entry.link in self._known:
+            # The other name may be gone by now; what both shared is not.
+            entry = msgspec.structs.replace(self._known[entry.link].entry, path=path)
+        self._kept[path] = Known((), entry, settled=False)
 
     def _take_names(self, walked: Scan) -> None:
         """Everything that needs no reading: directories, links, and files that did not change."""
@@ -461,13 +466,11 @@ class _Run:
     def _drop_strays(known: dict[str, Known]) -> None:
         """A name whose directory, or whose hard link's content, vanished during the capture goes with it."""
         for path in sorted(known):
-            entry = known[path].entry
             parent = path.rpartition("/")[0]
-            lost_parent = bool(parent) and (parent not in known or known[parent].entry.kind != KIND_DIRECTORY)
-            lost_content = entry.kind == KIND_HARDLINK and (
-                entry.link not in known or known[entry.link].entry.kind != KIND_FILE
-            )
-            if lost_parent or lost_content:
+            if parent and (parent not in known or known[parent].entry.kind != KIND_DIRECTORY):
+                del known[path]
+        for path, entry in [(path, item.entry) for path, item in known.items()]:
+            if entry.kind == KIND_HARDLINK and (entry.link not in known or known[entry.link].entry.kind != KIND_FILE):
                 del known[path]
 
 

@@ -286,6 +286,41 @@ async def test_a_hard_link_keeps_its_content_when_its_other_name_is_written_anew
     assert (back / "config.backup").read_bytes() == b"old"
 
 
+async def test_a_hard_link_in_a_directory_that_cannot_be_read_keeps_its_content_without_the_other_name(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(place.root / "a", b"content")
+    write(place.root / "stays", b"content")
+    (place.root / "folder").mkdir()
+    os.link(place.root / "a", place.root / "folder/b")
+    await place.take()
+    (place.root / "a").unlink()
+    with monkeypatch.context() as patch:
+        without_rights(patch, place.root)
+        os.chmod(place.root / "folder", 0)
+        try:
+            await place.take()
+        finally:
+            os.chmod(place.root / "folder", 0o700)
+    assert ((await place.brought_back()) / "folder/b").read_bytes() == b"content"
+
+
+async def test_hard_links_across_restore_classes_whose_first_name_loses_its_directory_leave_a_sound_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = memory_store()
+    life = Life(store, tmp_path / "first", first=("/z",))
+    await life.boot()
+    write(life.root / "z/first", b"content")
+    os.link(life.root / "z/first", life.root / "a")
+    with monkeypatch.context() as patch:
+        after_walk(patch, lambda: shutil.rmtree(life.root / "z"))
+        await life.engine.take("change")
+    later = Life(store, tmp_path / "later")
+    await later.boot()
+    assert (later.root / "a").read_bytes() == b"content"
+
+
 async def test_hard_links_that_stay_share_their_content_again(place: Place) -> None:
     for number in range(3):
         write(place.root / f"{number}/first", b"content")
