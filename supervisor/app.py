@@ -20,10 +20,13 @@ from supervisor.daemon_file import DaemonFile
 from supervisor.doors import Doors
 from supervisor.health.agent import AgentHealth
 from supervisor.health.bucket import BucketHealth
+from supervisor.health.herald import Herald
 from supervisor.health.looplag import LoopLag
 from supervisor.health.metrics import Metrics
 from supervisor.health.problems import Problems
+from supervisor.health.watchdog import Watchdog
 from supervisor.http.early import EarlyResponder
+from supervisor.init.notify import Notifier
 from supervisor.init.reaper import Children, Reaper, adopt_orphans
 from supervisor.init.signals import Signals
 from supervisor.init.strays import end_strays
@@ -51,6 +54,7 @@ async def live(
     clock: Clock,
     timeline: Timeline,
     early: EarlyResponder,
+    notifier: Notifier,
     log: FilteringBoundLogger,
     mask: Mask,
 ) -> int:
@@ -69,6 +73,8 @@ async def live(
         # Health.
         problems = Problems(clock)
         lag = LoopLag(clock, problems)
+        herald = Herald(notifier)
+        watchdog = Watchdog(clock, on_pat=herald.pat)
         metrics = Metrics(problems=lambda: len(problems), loop_lag_seconds=lag.max_lag)
         bucket = BucketHealth(problems, metrics)
 
@@ -137,6 +143,7 @@ async def live(
             log=log,
             open_doors=doors.open,
             after_drain=lambda: _end_strays(reaper, log),
+            on_phase=herald.entered,
             page=_page(settings),
         )
         signals.on_snapshot(lifecycle.snapshot_soon)
@@ -167,7 +174,7 @@ async def live(
             bucket=store.url,
             home=str(settings.home),
         )
-        return await lifecycle.run(lag.run, reaper.run)
+        return await lifecycle.run(lag.run, watchdog.run, reaper.run)
 
 
 def _front_door(settings: Settings, control: Control, log: FilteringBoundLogger) -> FrontDoor:

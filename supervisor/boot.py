@@ -14,6 +14,7 @@ from types import ModuleType
 
 from supervisor.clock import SystemClock
 from supervisor.http.early import EarlyResponder, listen
+from supervisor.init.notify import Notifier
 from supervisor.init.signals import Signals
 from supervisor.phases import Timeline
 from supervisor.settings import Settings
@@ -36,16 +37,25 @@ async def _run(settings: Settings, signals: Signals) -> int:
     listener = listen(settings.listen_host, settings.listen_port)
     early = EarlyResponder(listener, lambda: timeline.phase.value)
     early.start()
+    notifier = Notifier.take_from(os.environ, os.getpid())
     try:
         log_module, app = await asyncio.to_thread(_import_the_rest)
         mask = log_module.Mask(settings.secrets())
         log = log_module.configure(output=settings.log_format, level=settings.log_level, mask=mask)
         code: int = await app.live(
-            settings, signals=signals, clock=clock, timeline=timeline, early=early, log=log, mask=mask
+            settings,
+            signals=signals,
+            clock=clock,
+            timeline=timeline,
+            early=early,
+            notifier=notifier,
+            log=log,
+            mask=mask,
         )
         return code
     finally:
         listener.close()
+        notifier.close()
 
 
 def _import_the_rest() -> tuple[ModuleType, ModuleType]:

@@ -20,6 +20,7 @@ class ExitCode(IntEnum):
     FENCED = 13
     SEAL_INCOMPLETE = 14
     BUCKET = 15
+    STALLED = 16
     SETTINGS = 78
 
 

@@ -83,6 +83,7 @@ class Lifecycle:
     Args:
         open_doors: opens the front door; slow.
         after_drain: ends processes that outlived the agent.
+        on_phase: called when a phase begins.
         page: where people reach the agent, for the log.
     """
 
@@ -102,6 +103,7 @@ class Lifecycle:
         log: FilteringBoundLogger,
         open_doors: Callable[[], Awaitable[None]],
         after_drain: Callable[[], Awaitable[None]],
+        on_phase: Callable[[Phase], None] = lambda phase: None,
         page: str = "",
     ) -> None:
         self._engine = engine
@@ -117,6 +119,7 @@ class Lifecycle:
         self._log = log
         self._open_doors = open_doors
         self._after_drain = after_drain
+        self._on_phase = on_phase
         self._page = page
         self._interrupted = asyncio.Event()
         self._launched = asyncio.Event()
@@ -160,6 +163,7 @@ class Lifecycle:
     def _enter(self, phase: Phase, outcome: Outcome) -> None:
         before = self._timeline.phase
         seconds = self._timeline.enter(phase)
+        self._on_phase(phase)
         self._metrics.phase_ended(before.value, seconds, target=phase.value)
         self._log.info(
             "lifecycle.phase",

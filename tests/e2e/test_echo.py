@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
+import socket
 from pathlib import Path
 
 import aiohttp
@@ -284,3 +286,25 @@ async def test_the_log_and_the_status_hold_no_secret(bucket: Bucket, tmp_path: P
         shown = daemon.log.read_text() + str(status)
         assert bucket.server.secret_access_key not in shown
         assert "very-secret-value" not in shown
+
+
+async def test_a_service_manager_hears_of_one_life_and_the_agent_cannot_speak_for_it(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        said: list[str] = []
+        asyncio.get_running_loop().add_reader(manager, lambda: said.append(manager.recv(1024).decode()))
+        async with echo(
+            tmp_path / "a", bucket, NOTIFY_SOCKET=manager.getsockname(), WATCHDOG_USEC="60000000"
+        ) as daemon:
+            await daemon.ready()
+            pid = (await daemon.status())["agent"]["pid"]
+            assert b"NOTIFY_SOCKET" not in Path(f"/proc/{pid}/environ").read_bytes()
+            await asyncio.sleep(1.2)
+            assert await daemon.stop() == 0
+        asyncio.get_running_loop().remove_reader(manager)
+    said = [text for text in said if not text.startswith("EXTEND")]
+    assert said.index("STATUS=restore") < said.index("READY=1") < said.index("WATCHDOG=1", said.index("READY=1"))
+    assert said.index("WATCHDOG=1", said.index("READY=1")) < said.index("STOPPING=1")
