@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 Document = dict[str, Any]
 """A JSON object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """One file of a snapshot, or a tree as a tar archive.
+
+    Args:
+        name: for the file on the visitor's disk; it may hold any character but `/`.
+        chunks: verified content in order, a few MiB in memory at a time. Damage raises `RepositoryError` midway: what
+            was sent until then is true, and the rest does not come. Close it (`aclose`) where it is not read to its
+            end.
+        size: bytes; None where they are not known beforehand (a tar archive).
+        modified: seconds since 1970.
+    """
+
+    name: str
+    chunks: AsyncIterator[bytes]
+    size: int | None
+    modified: float
 
 
 class Operations(Protocol):
@@ -84,6 +104,90 @@ class Operations(Protocol):
         """Delete from the bucket what nothing refers to; with `rehearse`, only say what."""
         ...
 
+    def problems(self) -> list[Document]:
+        """What is wrong right now, the oldest first: `{"code", "message", "hint", "since"}`."""
+        ...
+
+    def config(self) -> list[Document]:
+        """The effective settings: `{"name", "value", "origin"}`; the values of secrets are masked."""
+        ...
+
+    def audit(self, limit: int) -> list[Document]:
+        """The newest `limit` entries of the audit log, newest first; see `supervisor.audit`."""
+        ...
+
+    def follow_logs(self, after: int) -> AsyncIterator[Document]:
+        """The agent's log lines with a `number` above `after`, then every new one, without end. A reader that is
+        slower than the agent misses lines: it sees a gap in the numbers."""
+        ...
+
+    # -- the agent
+
+    async def stop_agent(self) -> Document:
+        """Stop the agent and leave it stopped until it is started again (a restore leaves it stopped, too); returns
+        when it is down: `{"state", "pid", "detail"}`. The agent's state is saved as before."""
+        ...
+
+    async def start_agent(self) -> Document:
+        """Start a stopped agent; returns when it is healthy: `{"state", "pid", "detail"}`. Starting one that runs
+        changes nothing. Raises `AgentError` where it did not become healthy."""
+        ...
+
     async def restart_agent(self) -> Document:
-        """Stop the agent and start it again; returns when that is under way or done."""
+        """Stop the agent (if it runs) and start it again; returns when the new one is healthy: `{"state", "pid",
+        "detail", "previous_pid", "seconds"}`. Raises `AgentError` where it did not become healthy."""
+        ...
+
+    async def leave_safe_mode(self) -> Document:
+        """After a crash loop: forget the failures and try again, as `start_agent`. Raises `UsageError` where the
+        agent is not in a crash loop."""
+        ...
+
+    def maintenance(self) -> Document:
+        """`{"on", "reason", "since"}`; `since` is in seconds since 1970, None while it is off."""
+        ...
+
+    async def set_maintenance(self, on: bool, reason: str = "") -> Document:
+        """Pause automatic actions, or let them go on: restarts of an agent that ended or does not answer, deleting
+        old snapshots, garbage collection. Saving goes on. It is over with this daemon. Returns as `maintenance`."""
+        ...
+
+    # -- its devices
+
+    async def devices(self) -> Document:
+        """`{"pending": [...], "paired": [...]}` in the agent's own words; no tokens. Raises `UsageError` where the
+        agent has no devices, or no device of that name (as all of these), and `AgentError` where it does not answer."""
+        ...
+
+    async def approve_device(self, request_id: str) -> Document:
+        """Let a pending device in: `{"request_id", "device_id"}`."""
+        ...
+
+    async def approve_all_devices(self) -> Document:
+        """Let all pending devices in: `{"approved": [request id], "failed": [{"requestId", "success", "error"}],
+        "message"}`."""
+        ...
+
+    async def reject_device(self, request_id: str) -> Document:
+        """Turn a pending device away: `{"request_id", "device_id"}`."""
+        ...
+
+    async def remove_device(self, device_id: str) -> Document:
+        """Forget a paired device, whose connections end: `{"device_id"}`."""
+        ...
+
+    # -- the bucket
+
+    async def storage(self) -> Document:
+        """Is the state kept, and since when: moltworker's `configured`, `missing` (names of settings; only where some
+        are), `lastSync` (ISO 8601, None: never), `message`; and `url`, `reachable`, `lastError`, `pending`,
+        `snapshots` (how many), `sequence`, `files`, `bytes` (of the newest)."""
+        ...
+
+    async def open_file(self, sequence: int, path: str) -> Download:
+        """One file of a retained snapshot. Raises `UsageError` for what is not there, or is no file."""
+        ...
+
+    async def open_tar(self, sequence: int, path: str = "") -> Download:
+        """What lies at and below `path` of a retained snapshot, as a tar archive (PAX). Raises `UsageError`."""
         ...
