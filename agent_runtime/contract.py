@@ -7,12 +7,12 @@ the network. Nothing here imports the supervisor.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,39 @@ class RuntimeFault(Exception):
         self.hint = hint
 
 
+class UnknownDevice(RuntimeFault):
+    """There is no pending request, or no device, of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceList:
+    """The devices in the agent's own words; `pending` rows have a `requestId`, `paired` ones a `deviceId`."""
+
+    pending: Sequence[Mapping[str, Any]] = ()
+    paired: Sequence[Mapping[str, Any]] = ()
+
+
+class DeviceRegistry(Protocol):
+    """An agent that lets each browser or app in one by one. All methods raise `RuntimeFault` where the agent does not
+    answer, and `UnknownDevice` (a `RuntimeFault`) for a name that it does not know."""
+
+    async def list(self) -> DeviceList:
+        """Who asks to be let in, and who is."""
+        ...
+
+    async def approve(self, request_id: str) -> str:
+        """Let a pending device in; returns its id."""
+        ...
+
+    async def reject(self, request_id: str) -> str:
+        """Turn a pending device away; returns its id."""
+        ...
+
+    async def remove(self, device_id: str) -> None:
+        """Forget a paired device, and end its connections."""
+        ...
+
+
 class AgentRuntime(Protocol):
     """One kind of agent. Methods that are not `async` may block on the local disk and are called in a thread."""
 
@@ -126,6 +159,11 @@ class AgentRuntime(Protocol):
     @property
     def address(self) -> tuple[str, int]:
         """Host and port on loopback where the agent answers HTTP and WebSocket."""
+        ...
+
+    @property
+    def devices(self) -> DeviceRegistry | None:
+        """Its devices; None for an agent that has none."""
         ...
 
     def version(self) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from agent_runtime.contract import AgentRuntime
+from supervisor.agent_control import AgentControl
 from supervisor.health.bucket import BucketHealth
 from supervisor.health.metrics import Metrics
 from supervisor.health.problems import Problem, Problems
@@ -16,14 +17,18 @@ from supervisor.health.status import (
     SnapshotStatus,
     status_document,
 )
+from supervisor.http.operations import Download
 from supervisor.lifecycle import Lifecycle
 from supervisor.phases import Phase, Timeline
 from supervisor.process.keeper import Keeper
-from supervisor.process.logs import Logs
+from supervisor.process.logs import LogLine, Logs
 from supervisor.process.state import AgentState
+from supervisor.settings import Settings
+from supervisor.snapshot.download import Opened
 from supervisor.snapshot.engine import Engine
 from supervisor.snapshot.format import SnapshotRecord, to_builtins
 from supervisor.snapshot.saver import Saver
+from supervisor.storage import storage_document
 
 Document = dict[str, Any]
 
@@ -58,6 +63,9 @@ class Control:
         bucket: BucketHealth,
         bucket_url: str,
         agent_uid: Callable[[], int],
+        agent: AgentControl,
+        settings: Settings,
+        audited: Callable[[int], list[Document]],
     ) -> None:
         self._timeline = timeline
         self._lifecycle = lifecycle
@@ -72,6 +80,9 @@ class Control:
         self._bucket = bucket
         self._bucket_url = bucket_url
         self._agent_uid = agent_uid
+        self._agent = agent
+        self._settings = settings
+        self._audited = audited
 
     def phase(self) -> str:
         return self._timeline.phase.value
@@ -145,9 +156,11 @@ class Control:
         return self._runtime.address if serving and self._healthy else None
 
     def agent_logs(self, after: int, limit: int) -> Sequence[Document]:
-        return [
-            {"number": line.sequence, "at": line.at, "text": line.text} for line in self._logs.tail(after=after)[:limit]
-        ]
+        return [_line(line) for line in self._logs.tail(after=after)[:limit]]
+
+    async def follow_logs(self, after: int) -> AsyncIterator[Document]:
+        async for line in self._logs.follow(after):
+            yield _line(line)
 
     async def snapshots(self) -> list[Document]:
         head = self._engine.head
@@ -185,15 +198,82 @@ class Control:
         document: Document = to_builtins(await self._engine.collect(rehearse=rehearse))
         return document
 
+    def problems(self) -> list[Document]:
+        return self._problems.listing()
+
+    def config(self) -> list[Document]:
+        return [
+            {"name": row.name, "value": row.value, "origin": row.origin} for row in self._settings.described
+        ]
+
+    def audit(self, limit: int) -> list[Document]:
+        return self._audited(limit)
+
+    # -- the agent
+
+    async def stop_agent(self) -> Document:
+        return await self._agent.stop()
+
+    async def start_agent(self) -> Document:
+        return await self._agent.start()
+
     async def restart_agent(self) -> Document:
-        self._keeper.restart("an operator asked for it")
-        return {"restarting": True}
+        return await self._agent.restart()
+
+    async def leave_safe_mode(self) -> Document:
+        return await self._agent.leave_safe_mode()
+
+    def maintenance(self) -> Document:
+        return self._agent.maintenance()
+
+    async def set_maintenance(self, on: bool, reason: str = "") -> Document:
+        return self._agent.set_maintenance(on, reason)
+
+    async def devices(self) -> Document:
+        return await self._agent.devices()
+
+    async def approve_device(self, request_id: str) -> Document:
+        return await self._agent.approve(request_id)
+
+    async def approve_all_devices(self) -> Document:
+        return await self._agent.approve_all()
+
+    async def reject_device(self, request_id: str) -> Document:
+        return await self._agent.reject(request_id)
+
+    async def remove_device(self, device_id: str) -> Document:
+        return await self._agent.remove(device_id)
+
+    # -- the bucket
+
+    async def storage(self) -> Document:
+        return storage_document(
+            self._settings,
+            url=self._bucket_url,
+            head=self._engine.head,
+            bucket=self._bucket,
+            pending=self._saver.pending,
+        )
+
+    async def open_file(self, sequence: int, path: str) -> Download:
+        return _download(await self._engine.open_file(sequence, path))
+
+    async def open_tar(self, sequence: int, path: str = "") -> Download:
+        return _download(await self._engine.open_tar(sequence, path))
 
 
 def snapshot_document(record: SnapshotRecord) -> Document:
     """A snapshot as `/api/admin/snapshots` and `moltinit snapshots --json` show it."""
     document: Document = to_builtins(record)
     return document
+
+
+def _line(line: LogLine) -> Document:
+    return {"number": line.sequence, "at": line.at, "text": line.text}
+
+
+def _download(opened: Opened) -> Download:
+    return Download(opened.name, opened.chunks, opened.size, opened.modified)
 
 
 def _last(record: SnapshotRecord | None) -> LastSnapshot | None:

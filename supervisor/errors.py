@@ -59,6 +59,12 @@ class UsageError(MoltinitError):
     exit_code = ExitCode.USAGE
 
 
+class NotFound(UsageError):
+    """What was asked for by its name or number does not exist."""
+
+    code = "not-found"
+
+
 class AgentError(MoltinitError):
     """The agent could not be configured, started or spoken to."""
 

@@ -39,6 +39,10 @@ class Echo:
     def address(self) -> tuple[str, int]:
         return "127.0.0.1", self._settings.port
 
+    @property
+    def devices(self) -> None:
+        return None
+
     def version(self) -> str:
         return "1"
 

@@ -14,12 +14,14 @@ from typing import Any
 from agent_runtime.contract import (
     AgentSettings,
     ConfigureReport,
+    DeviceRegistry,
     ExitVerdict,
     LaunchSpec,
     Probe,
     StateLayout,
 )
 from agent_runtime.openclaw.config import TOKEN_VARIABLE, configure
+from agent_runtime.openclaw.devices import GatewayDevices
 from agent_runtime.openclaw.layout import CONFIG, LAYOUT, STATE, databases
 from agent_runtime.openclaw.leases import remove_leases
 from agent_runtime.openclaw.program import Program, find_program
@@ -52,6 +54,10 @@ class OpenClaw:
     @property
     def address(self) -> tuple[str, int]:
         return "127.0.0.1", self._settings.port
+
+    @property
+    def devices(self) -> DeviceRegistry:
+        return GatewayDevices(self._rpc)
 
     def _find(self) -> Program:
         if self._program is None:

@@ -12,6 +12,7 @@ from supervisor.errors import (
     AgentError,
     Fenced,
     MoltinitError,
+    NotFound,
     StoreError,
     StoreUnavailable,
     UnsupportedFormat,
@@ -44,6 +45,7 @@ class HttpError(MoltinitError):
 
 
 _STATUSES: tuple[tuple[type[MoltinitError], int], ...] = (
+    (NotFound, 404),
     (UsageError, 409),
     (Fenced, 409),
     (UnsupportedFormat, 409),

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from agent_runtime.contract import AgentRuntime, ExitVerdict, LaunchSpec, RuntimeFault
 from supervisor.clock import Clock
 from supervisor.errors import AgentError
+from supervisor.health.maintenance import Maintenance
 from supervisor.init.events import EventLog, NoLog
 from supervisor.init.reaper import Children
 from supervisor.process.backoff import Backoff
@@ -32,6 +33,11 @@ SICK_STOP_SECONDS = 10.0
 TERM_RESERVE_SECONDS = 5.0
 """Kept back from the drain for the time between SIGTERM and the exit (0.3-0.9 s for a drained gateway)."""
 REPAIR_SECONDS = 300.0
+
+SETTLED = frozenset(
+    {AgentState.HEALTHY, AgentState.BACKING_OFF, AgentState.CRASH_LOOP, AgentState.HELD, AgentState.STOPPED}
+)
+"""States that a start comes to in the end."""
 
 
 @dataclass(slots=True)
@@ -54,6 +60,7 @@ class _LifeEnd:
 class _Wishes:
     stop: _Stop | None = None
     holds: int = 0
+    parked: str | None = None
     restart: str | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -62,6 +69,8 @@ class _Wishes:
             return "stopped on request"
         if self.holds:
             return "held down"
+        if self.parked is not None:
+            return self.parked
         return None if self.restart is None else f"restarted: {self.restart}"
 
 
@@ -71,6 +80,7 @@ class Keeper:
     Args:
         children: the registry that the reaper respects.
         prepare: wraps what the runtime wants to launch (another user, confinement); applied to repairs too.
+        maintenance: while it is on, an agent that ends or does not answer is left as it is.
         on_state: called in the event loop with every change.
     """
 
@@ -85,6 +95,7 @@ class Keeper:
         probes: ProbePolicy | None = None,
         prepare: Callable[[LaunchSpec], LaunchSpec] = lambda spec: spec,
         on_state: Callable[[AgentStatus], None] = lambda status: None,
+        maintenance: Maintenance | None = None,
         log: EventLog | None = None,
     ) -> None:
         self._runtime = runtime
@@ -95,6 +106,7 @@ class Keeper:
         self._probes = probes or ProbePolicy()
         self._prepare = prepare
         self._on_state = on_state
+        self._maintenance = maintenance
         self._log: EventLog = NoLog() if log is None else log
         self._status = AgentStatus()
         self._state_changed = asyncio.Event()
@@ -104,6 +116,8 @@ class Keeper:
         self._down = asyncio.Event()
         self._down.set()
         self._lives = 0
+        self._starts = 0
+        self._automatic = False
         self._delay = 0.0
         self._repaired = False
         self._gave_up = False
@@ -118,10 +132,12 @@ class Keeper:
         self._running = True
         try:
             while self._wishes.stop is None:
-                if self._wishes.holds:
+                if self._wishes.holds or self._wishes.parked is not None:
                     await self._stay_held()
                 elif self._gave_up:
                     await self._wished()
+                elif self._automatic and self._left_alone:
+                    await self._wait_for_maintenance()
                 else:
                     await self._live_once()
         finally:
@@ -145,8 +161,29 @@ class Keeper:
         """Stop the agent gracefully and start it again; also the operator's way out of a crash loop or a
         wait."""
         self._forgive()
+        self._automatic = False
         self._wishes.restart = reason
         self._wishes.changed.set()
+
+    async def restarted(self, reason: str) -> AgentStatus:
+        """`restart`, also of a parked agent; returns what became of it: one of `SETTLED`."""
+        self._wishes.parked = None
+        before = self._starts
+        self.restart(reason)
+        await self._until(lambda: self._starts > before or self._wishes.stop is not None)
+        return await self.wait_for(*SETTLED)
+
+    async def park(self, reason: str) -> AgentStatus:
+        """Stop the agent gracefully and leave it down until `restarted`; returns when it is down."""
+        self._wishes.parked = reason
+        self._wishes.changed.set()
+        await self._until(lambda: self._wishes.parked is None or self._status.state in (AgentState.HELD, AgentState.STOPPED))
+        return self._status
+
+    @property
+    def parked(self) -> bool:
+        """Has somebody asked for the agent to stay down?"""
+        return self._wishes.parked is not None
 
     @asynccontextmanager
     async def held_down(self) -> AsyncIterator[None]:
@@ -164,9 +201,12 @@ class Keeper:
 
     async def wait_for(self, *states: AgentState) -> AgentStatus:
         """Until the agent is in one of these states."""
-        while self._status.state not in states:
-            await self._state_changed.wait()
+        await self._until(lambda: self._status.state in states)
         return self._status
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            await self._state_changed.wait()
 
     # -- one life ----------------------------------------
 
@@ -176,7 +216,10 @@ class Keeper:
         try:
             end = await self._life()
             self._note_end(end)
-            if not end.asked:
+            self._automatic = not end.asked
+            if self._automatic and self._left_alone:
+                self._set(AgentState.HELD, detail=f"{end.reason}; not restarted during maintenance")
+            elif self._automatic:
                 await self._judge(end)
         finally:
             self._down.set()
@@ -184,6 +227,7 @@ class Keeper:
             await first(self._clock.sleep(self._delay), self._wished())
 
     async def _life(self) -> _LifeEnd:
+        self._starts += 1
         self._set(AgentState.STARTING, detail="")
         kills_before = oom_kills()
         try:
@@ -215,7 +259,12 @@ class Keeper:
         complaints: list[str] = []
 
         async def sicken() -> None:
-            complaints.append(await health.watch(lambda: self._set(AgentState.HEALTHY, detail="")))
+            while True:
+                complaint = await health.watch(lambda: self._set(AgentState.HEALTHY, detail=""))
+                if not self._left_alone:
+                    break
+                self._set(AgentState.UNHEALTHY, detail=f"{complaint}; left alone during maintenance")
+            complaints.append(complaint)
 
         match await first(child.wait(), self._wished(), sicken()):
             case 0:
@@ -302,10 +351,20 @@ class Keeper:
         return True
 
     async def _stay_held(self) -> None:
-        self._set(AgentState.HELD, detail="held down")
-        while self._wishes.holds and self._wishes.stop is None:
+        while (self._wishes.holds or self._wishes.parked is not None) and self._wishes.stop is None:
+            self._set(AgentState.HELD, detail=self._wishes.pending() or "")
             self._wishes.changed.clear()
             await self._wishes.changed.wait()
+
+    @property
+    def _left_alone(self) -> bool:
+        return self._maintenance is not None and self._maintenance.on
+
+    async def _wait_for_maintenance(self) -> None:
+        assert self._maintenance is not None, "the only one who asks has looked"
+        if self._status.state is not AgentState.HELD:
+            self._set(AgentState.HELD, detail="not restarted during maintenance")
+        await first(self._maintenance.over(), self._wished())
 
     def _forgive(self) -> None:
         self._backoff.reset()

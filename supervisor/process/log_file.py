@@ -28,6 +28,7 @@ class LogFile:
         directory: made where it is missing, readable for its owner only.
         max_bytes: a file is rotated before it would grow beyond this.
         keep: how many rotated files stay.
+        render: a line as it is written; by default after its time in UTC.
         on_error: told once, when writing starts to fail; writing is tried again at most every `max_bytes` of
             output.
     """
@@ -39,19 +40,21 @@ class LogFile:
         *,
         max_bytes: int = 5 * 1024 * 1024,
         keep: int = 3,
+        render: Callable[[Line], str] = lambda line: f"{_stamp(line.at)} {line.text}",
         on_error: Callable[[OSError], None] = lambda error: None,
     ) -> None:
         self.path = directory / name
         self._max_bytes = max_bytes
         self._keep = keep
+        self._render = render
         self._on_error = on_error
         self._descriptor: int | None = None
         self._size = 0
         self._failed_bytes = 0
 
     def write(self, lines: Iterable[Line]) -> None:
-        """Append lines, each with its time in UTC."""
-        data = "".join(f"{_stamp(line.at)} {line.text}\n" for line in lines).encode("utf-8", "backslashreplace")
+        """Append lines."""
+        data = "".join(f"{self._render(line)}\n" for line in lines).encode("utf-8", "backslashreplace")
         if self._failed_bytes:
             self._failed_bytes -= min(len(data), self._failed_bytes)
             return

@@ -12,6 +12,7 @@ import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from itertools import takewhile
 
 from supervisor.clock import Clock, SystemClock
 from supervisor.process.log_file import LogFile
@@ -110,7 +111,8 @@ class Logs:
     def tail(self, count: int | None = None, *, after: int = 0) -> list[LogLine]:
         """The last `count` lines (all that are kept, where None) with a sequence above `after`, oldest
         first."""
-        kept = [line for line in self._ring if line.sequence > after]
+        # From the newest backwards: who follows asks for every new line.
+        kept = list(takewhile(lambda line: line.sequence > after, reversed(self._ring)))[::-1]
         return kept if count is None else kept[max(0, len(kept) - count) :]
 
     async def follow(self, after: int = 0) -> AsyncIterator[LogLine]:

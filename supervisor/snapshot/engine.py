@@ -16,6 +16,7 @@ from supervisor.snapshot.capture import Capture, Known
 from supervisor.snapshot.claim import Claim, Identity
 from supervisor.snapshot.collect import Collected, Collector
 from supervisor.snapshot.compare import Change, compare
+from supervisor.snapshot.download import Opened, open_file, open_tar
 from supervisor.snapshot.format import Head, SnapshotRecord, replace_head, replace_record
 from supervisor.snapshot.handover import NO_PATIENCE, Patience, take_over
 from supervisor.snapshot.history import (
@@ -432,6 +433,16 @@ class Engine:
             after = latest.sequence
         old, new = await asyncio.gather(self._load(before), self._load(before if after is None else after))
         return await asyncio.to_thread(compare, old.tree, new.tree)
+
+    async def open_file(self, sequence: int, path: str) -> Opened:
+        """See `download.open_file`. The content stays readable while the snapshot is retained."""
+        record = find(self._held.head, sequence)
+        return open_file(self._store, record, await self._load(sequence), path)
+
+    async def open_tar(self, sequence: int, path: str = "") -> Opened:
+        """See `download.open_tar`."""
+        record = find(self._held.head, sequence)
+        return open_tar(self._store, record, await self._load(sequence), path)
 
     def collection_is_due(self) -> bool:
         """Is it long enough since somebody collected? A time in the future (a clock was wrong) counts as long ago."""

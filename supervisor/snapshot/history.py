@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from supervisor.errors import ObjectNotFound, RepositoryError, UsageError
+from supervisor.errors import NotFound, ObjectNotFound, RepositoryError, UsageError
 from supervisor.snapshot import format as fmt
 from supervisor.snapshot.claim import Claim
 from supervisor.snapshot.format import Head, SnapshotRecord, replace_head, replace_record
@@ -40,7 +40,7 @@ async def load_rescued(repository: Repository, head: Head, key: str) -> LoadedTr
     try:
         data = (await repository.fetch(key, fmt.MAX_STORED_MANIFEST_BYTES)).data
     except ObjectNotFound as error:
-        raise UsageError(f"there is no rescued state {key}", hint="`moltinit snapshots` lists them") from error
+        raise NotFound(f"there is no rescued state {key}", hint="`moltinit snapshots` lists them") from error
     manifest = fmt.decode_manifest(data, key)
     if manifest.repository != head.repository:
         raise RepositoryError(f"{key} belongs to the repository {manifest.repository}, not to {head.repository}")

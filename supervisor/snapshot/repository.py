@@ -13,12 +13,12 @@ from typing import Final
 
 from supervisor.clock import Clock
 from supervisor.errors import (
+    NotFound,
     ObjectNotFound,
     ObjectTooLarge,
     PreconditionFailed,
     RepositoryError,
     UnsupportedFormat,
-    UsageError,
 )
 from supervisor.snapshot import format as fmt
 from supervisor.snapshot.format import Head, Manifest, SnapshotRecord, Writer
@@ -190,11 +190,11 @@ def newest(head: Head) -> SnapshotRecord | None:
 
 
 def find(head: Head, sequence: int) -> SnapshotRecord:
-    """A retained snapshot by its number. Raises `UsageError`."""
+    """A retained snapshot by its number. Raises `NotFound`."""
     for record in head.snapshots:
         if record.sequence == sequence:
             return record
     there = ", ".join(str(record.sequence) for record in head.snapshots[-10:]) or "none"
-    raise UsageError(
+    raise NotFound(
         f"there is no snapshot {sequence}", hint=f"the newest are: {there}; `moltinit snapshots` lists all"
     )

@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from supervisor.snapshot.format import SnapshotRecord
+
+MOST_WHILE_PAUSED = 2000
+"""A pause that somebody forgot must not let HEAD grow without end: it is written with every snapshot."""
+
+
+def never() -> bool:
+    """Retention that is not paused."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
     """How many of each to keep. Of several snapshots in one hour (day, week; UTC) a consistent one is preferred, then
-    the newest."""
+    the newest. While `paused`, nothing is dropped, up to `MOST_WHILE_PAUSED` snapshots."""
 
     last: int = 20
     hourly: int = 24
     daily: int = 14
     weekly: int = 8
     unpromoted: int = 3
+    paused: Callable[[], bool] = field(default=never, compare=False)
 
     def apply(self, records: list[SnapshotRecord], *, now: float) -> list[SnapshotRecord]:
         """What stays of `records` (oldest first), in the same order. The newest promoted one always stays."""
+        if self.paused() and len(records) <= MOST_WHILE_PAUSED:
+            return records
         promoted = [record for record in records if record.promoted]
         keep = {record.sequence for record in promoted[-max(1, self.last) :]}
         keep |= {record.sequence for record in records if record.pin}

@@ -41,6 +41,7 @@ class Saver:
         root: the tree's root, and what of it is watched is what `rules` do not skip.
         quiesce: holds the agent still for at most so many seconds; yields False where it cannot.
         hand_over: called when a newcomer has asked for the repository, and was told that this daemon leaves.
+        paused: while it says so, garbage is not collected by schedule.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Saver:
         log: FilteringBoundLogger,
         quiesce: Callable[[float], AbstractAsyncContextManager[bool]],
         hand_over: Callable[[], None] = lambda: None,
+        paused: Callable[[], bool] = lambda: False,
     ) -> None:
         self._engine = engine
         self._root = root
@@ -66,6 +68,7 @@ class Saver:
         self._log = log
         self._quiesce = quiesce
         self._hand_over = hand_over
+        self._paused = paused
         self._hint = asyncio.Event()
         self._stopped = False
         self._unread_since: dict[str, float] = {}
@@ -161,7 +164,7 @@ class Saver:
     async def _tend(self) -> None:
         while True:
             await self._clock.sleep(TEND_SECONDS)
-            if self._stopped or not self._engine.collection_is_due():
+            if self._stopped or self._paused() or not self._engine.collection_is_due():
                 continue
             try:
                 collected = await self._engine.collect()

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from supervisor.errors import RepositoryError, UsageError
+from supervisor.errors import NotFound, RepositoryError
 from supervisor.snapshot.format import (
     FLAG_TORN,
     FORMAT,
@@ -349,12 +349,12 @@ def _entry(row: EntryRow, blobs: list[Blob]) -> Entry:
 
 
 def graft(onto: Tree, scion: Tree, path: str) -> Tree:
-    """`onto`, but what it has at and below `path` replaced by what `scion` has there. Raises `UsageError` where
+    """`onto`, but what it has at and below `path` replaced by what `scion` has there. Raises `NotFound` where
     `scion` has nothing there. A hard link whose other name stays outside becomes a file of its own."""
     path = path.strip("/")
     inside = {name: entry for name, entry in scion.entries.items() if name == path or name.startswith(path + "/")}
     if not inside:
-        raise UsageError(f"the snapshot has no {path!r}", hint="`moltinit diff` and `moltinit mount` show what it has")
+        raise NotFound(f"the snapshot has no {path!r}", hint="`moltinit diff` and `moltinit mount` show what it has")
     for name, entry in inside.items():
         if entry.kind == KIND_HARDLINK and entry.link not in inside:
             inside[name] = msgspec.structs.replace(scion.entries[entry.link], path=name)
