@@ -5,7 +5,6 @@ Every answer says what became of it, and waits for that as long as a proxy in fr
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -51,7 +50,9 @@ class AgentControl:
         self._must_be_serving("start the agent")
         status = self._keeper.status
         if status.pid is not None and not self._keeper.parked:
-            await self._outcome(self._keeper.wait_for(AgentState.HEALTHY, AgentState.BACKING_OFF, AgentState.CRASH_LOOP))
+            await self._outcome(
+                self._keeper.wait_for(AgentState.HEALTHY, AgentState.BACKING_OFF, AgentState.CRASH_LOOP)
+            )
             return self._verdict()
         await self._outcome(self._keeper.restarted("an operator started it"))
         return self._verdict()
@@ -140,7 +141,9 @@ class AgentControl:
                 failed.append({"requestId": request_id, "success": False, "error": error.message})
             else:
                 approved.append(request_id)
-        message = f"Approved {len(approved)} of {len(waiting)} device(s)" if waiting else "No pending devices to approve"
+        message = (
+            f"Approved {len(approved)} of {len(waiting)} device(s)" if waiting else "No pending devices to approve"
+        )
         return {"approved": approved, "failed": failed, "message": message}
 
     async def reject(self, request_id: str) -> Document:

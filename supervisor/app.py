@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from structlog.typing import FilteringBoundLogger
 
+from supervisor.agent_control import AgentControl
 from supervisor.assembly import agent_runtime, agent_version, bucket_location, make_engine, new_id, skip_rules
 from supervisor.clock import Clock
 from supervisor.control import Control
@@ -22,9 +23,11 @@ from supervisor.health.agent import AgentHealth
 from supervisor.health.bucket import BucketHealth
 from supervisor.health.herald import Herald
 from supervisor.health.looplag import LoopLag
+from supervisor.health.maintenance import Maintenance
 from supervisor.health.metrics import Metrics
 from supervisor.health.problems import Problems
 from supervisor.health.watchdog import Watchdog
+from supervisor.http.audit import AuditTrail
 from supervisor.http.early import EarlyResponder
 from supervisor.init.notify import Notifier
 from supervisor.init.reaper import Children, Reaper, adopt_orphans
@@ -39,6 +42,7 @@ from supervisor.process.logs import LogLine, Logs
 from supervisor.process.probes import ProbePolicy
 from supervisor.settings import Settings
 from supervisor.snapshot.local import LocalDisk
+from supervisor.snapshot.retention import Retention
 from supervisor.snapshot.saver import Saver
 from supervisor.snapshot.schedule import Pace
 from supervisor.store.open import open_store
@@ -72,6 +76,7 @@ async def live(
 
         # Health.
         problems = Problems(clock)
+        maintenance = Maintenance(clock, problems)
         lag = LoopLag(clock, problems)
         herald = Herald(notifier)
         watchdog = Watchdog(clock, on_pat=herald.pat)
@@ -98,6 +103,7 @@ async def live(
             logs=logs,
             probes=ProbePolicy(start_timeout=settings.start_timeout),
             on_state=AgentHealth(problems, metrics).observe,
+            maintenance=maintenance,
             log=log,
         )
 
@@ -106,7 +112,14 @@ async def live(
         stack.push_async_callback(store.close)
         rules = skip_rules(settings, runtime)
         engine = make_engine(
-            settings, runtime=runtime, version=version, store=store, disk=disk, rules=rules, clock=clock
+            settings,
+            runtime=runtime,
+            version=version,
+            store=store,
+            disk=disk,
+            rules=rules,
+            clock=clock,
+            retention=Retention(paused=lambda: maintenance.on),
         )
         stack.callback(engine.close)
         saver = Saver(
@@ -124,10 +137,14 @@ async def live(
             log=log,
             quiesce=runtime.quiesce,
             hand_over=lambda: lifecycle.hand_over(),
+            paused=lambda: maintenance.on,
         )
 
         # The life, and the doors to it.
-        doors = Doors(early, lambda: _front_door(settings, control, log), log)
+        audit_file = LogFile(settings.home / "logs", "audit.jsonl", render=lambda line: line.text)
+        stack.callback(audit_file.close)
+        audit = AuditTrail(clock, mask=mask.value, sink=audit_file, log=log, path=audit_file.path)
+        doors = Doors(early, lambda: _front_door(settings, control, log, audit), log)
         stack.push_async_callback(doors.close)
         lifecycle = Lifecycle(
             engine=engine,
@@ -161,6 +178,9 @@ async def live(
             bucket=bucket,
             bucket_url=store.url,
             agent_uid=os.geteuid,
+            agent=AgentControl(keeper=keeper, runtime=runtime, timeline=timeline, maintenance=maintenance, clock=clock),
+            settings=settings,
+            audited=audit.entries,
         )
         daemon_file = DaemonFile(settings.home)
         daemon_file.write(settings.listen_host, settings.listen_port)
@@ -177,7 +197,7 @@ async def live(
         return await lifecycle.run(lag.run, watchdog.run, reaper.run)
 
 
-def _front_door(settings: Settings, control: Control, log: FilteringBoundLogger) -> FrontDoor:
+def _front_door(settings: Settings, control: Control, log: FilteringBoundLogger, audit: AuditTrail) -> FrontDoor:
     # Imported here: it takes half a second, and the restore need not wait for it.
     from supervisor.http.auth import gatekeeper
     from supervisor.http.server import FrontDoor
@@ -193,6 +213,7 @@ def _front_door(settings: Settings, control: Control, log: FilteringBoundLogger)
             public_origins=settings.public_origins,
         ),
         log,
+        audit=audit,
         agent_authorization=f"Bearer {agent_token}" if agent_token and settings.auth == "token" else None,
     )
 

@@ -14,6 +14,7 @@ from supervisor.snapshot.claim import Identity
 from supervisor.snapshot.engine import Engine
 from supervisor.snapshot.local import LocalDisk
 from supervisor.snapshot.repository import Repository
+from supervisor.snapshot.retention import Retention
 from supervisor.snapshot.rules import Classes, SkipRules
 from supervisor.store.open import BucketLocation, open_store
 from supervisor.store.protocol import Store
@@ -87,6 +88,7 @@ def make_engine(
     disk: LocalDisk,
     rules: SkipRules,
     clock: Clock,
+    retention: Retention | None = None,
 ) -> Engine:
     """The engine on this disk's agent home."""
     return Engine(
@@ -101,6 +103,7 @@ def make_engine(
         ),
         clock=clock,
         new_id=new_id,
+        retention=retention,
         imports=runtime.layout.imports,
         volatile_tables=runtime.layout.volatile_tables,
     )

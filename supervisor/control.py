@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from agent_runtime.contract import AgentRuntime
@@ -158,7 +158,7 @@ class Control:
     def agent_logs(self, after: int, limit: int) -> Sequence[Document]:
         return [_line(line) for line in self._logs.tail(after=after)[:limit]]
 
-    async def follow_logs(self, after: int) -> AsyncIterator[Document]:
+    async def follow_logs(self, after: int) -> AsyncGenerator[Document, None]:
         async for line in self._logs.follow(after):
             yield _line(line)
 
@@ -202,9 +202,7 @@ class Control:
         return self._problems.listing()
 
     def config(self) -> list[Document]:
-        return [
-            {"name": row.name, "value": row.value, "origin": row.origin} for row in self._settings.described
-        ]
+        return [{"name": row.name, "value": row.value, "origin": row.origin} for row in self._settings.described]
 
     def audit(self, limit: int) -> list[Document]:
         return self._audited(limit)

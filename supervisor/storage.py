@@ -20,7 +20,7 @@ NOT_KEPT = (
 
 
 def is_kept(settings: Settings) -> bool:
-    """Does the bucket outlive this machine? A directory does where an operator named it, not where it is the default."""
+    """Does the bucket outlive this machine? A directory does where an operator named it, and not as the default."""
     origin = next((row.origin for row in settings.described if row.name == "MOLTINIT_BUCKET_URL"), "")
     return not settings.bucket.url.startswith("file:") or origin not in ("", "default")
 

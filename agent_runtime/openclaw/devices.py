@@ -1,5 +1,5 @@
-"""The gateway's devices over its WebSocket protocol (`device.pair.*`): a connection and a call, a few milliseconds each,
-where its own command line takes seconds.
+"""The gateway's devices over its WebSocket protocol (`device.pair.*`): a connection and a call, a few milliseconds
+each, where its own command line takes seconds.
 
 What a device says of itself (its name, its platform) comes from outside and is passed on as it is, without secrets.
 """
@@ -46,7 +46,8 @@ class GatewayDevices:
 
     async def _call(self, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
         try:
-            return await within(CALL_SECONDS, self._ask(method, parameters))
+            answer: dict[str, Any] = await within(CALL_SECONDS, self._ask(method, parameters))
+            return answer
         except RpcError as error:
             if "unknown requestId" in error.message or "unknown deviceId" in error.message:
                 name = next(iter(parameters.values()), "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,7 +24,7 @@ class Download:
     """
 
     name: str
-    chunks: AsyncIterator[bytes]
+    chunks: AsyncGenerator[bytes, None]
     size: int | None
     modified: float
 
@@ -116,7 +116,7 @@ class Operations(Protocol):
         """The newest `limit` entries of the audit log, newest first; see `supervisor.audit`."""
         ...
 
-    def follow_logs(self, after: int) -> AsyncIterator[Document]:
+    def follow_logs(self, after: int) -> AsyncGenerator[Document, None]:
         """The agent's log lines with a `number` above `after`, then every new one, without end. A reader that is
         slower than the agent misses lines: it sees a gap in the numbers."""
         ...

@@ -13,6 +13,7 @@ from aiohttp import web
 from supervisor.errors import MoltinitError
 from supervisor.http.answers import HttpError, error_answer
 from supervisor.http.api import MAX_BODY_BYTES, Api
+from supervisor.http.audit import AuditTrail
 from supervisor.http.auth import ANYONE, SAFE_METHODS, Access, Gatekeeper
 from supervisor.http.endpoints import Endpoints, Handler
 from supervisor.http.health import add_health
@@ -43,6 +44,7 @@ class FrontDoor:
     Args:
         public_paths: paths of the agent that everyone may reach (webhooks), each with what is below it.
         agent_authorization: see `Proxy`.
+        audit: where calls that change something are written down.
         extend: adds further paths of the front door (the admin page) before the table is closed.
     """
 
@@ -54,6 +56,7 @@ class FrontDoor:
         *,
         public_paths: Sequence[str] = (),
         agent_authorization: str | None = None,
+        audit: AuditTrail | None = None,
         extend: Callable[[Endpoints, Unhurried], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -64,9 +67,10 @@ class FrontDoor:
         self._unhurried = Unhurried()
         self._proxy = Proxy(operations, agent_authorization=agent_authorization)
         self._runner: web.AppRunner | None = None
-        endpoints = Endpoints(gatekeeper)
+        endpoints = Endpoints(gatekeeper, audit=audit, unhurried=self._unhurried)
         add_health(endpoints, operations)
-        Api(operations, self._unhurried).add_to(endpoints)
+        self._api = Api(operations, self._unhurried)
+        self._api.add_to(endpoints)
         if extend is not None:
             extend(endpoints, self._unhurried)
         for pattern in ("/api/admin", "/_admin", "/api/admin/{rest:.*}", "/_admin/{rest:.*}"):
@@ -106,6 +110,7 @@ class FrontDoor:
 
     async def _hang_up(self, app: web.Application) -> None:
         self._proxy.begin_close()
+        self._api.begin_close()
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         public = is_public(request.raw_path, self._public_paths)

@@ -177,7 +177,9 @@ class Keeper:
         """Stop the agent gracefully and leave it down until `restarted`; returns when it is down."""
         self._wishes.parked = reason
         self._wishes.changed.set()
-        await self._until(lambda: self._wishes.parked is None or self._status.state in (AgentState.HELD, AgentState.STOPPED))
+        await self._until(
+            lambda: self._wishes.parked is None or self._status.state in (AgentState.HELD, AgentState.STOPPED)
+        )
         return self._status
 
     @property

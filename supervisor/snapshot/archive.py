@@ -8,7 +8,7 @@ unpacks, who may be root.
 from __future__ import annotations
 
 import tarfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 
 from supervisor.snapshot.content import ContentReader
 from supervisor.snapshot.format import KIND_DIRECTORY, KIND_HARDLINK, KIND_SYMLINK
@@ -22,7 +22,7 @@ MODES = 0o1777
 _KINDS = {KIND_DIRECTORY: tarfile.DIRTYPE, KIND_SYMLINK: tarfile.SYMTYPE, KIND_HARDLINK: tarfile.LNKTYPE}
 
 
-async def archive(store: Store, tree: Tree, path: str = "") -> AsyncIterator[bytes]:
+async def archive(store: Store, tree: Tree, path: str = "") -> AsyncGenerator[bytes, None]:
     """The archive of what lies at and below `path`, in pieces. Raises `RepositoryError` and store errors midway."""
     entries = _inside(tree, path)
     reader = ContentReader(store, (blob for entry in entries.values() for blob in entry.blobs))
@@ -64,9 +64,7 @@ def _inside(tree: Tree, path: str) -> Mapping[str, Entry]:
     from msgspec.structs import replace
 
     inside = {
-        name: entry
-        for name, entry in tree.entries.items()
-        if not path or name == path or name.startswith(path + "/")
+        name: entry for name, entry in tree.entries.items() if not path or name == path or name.startswith(path + "/")
     }
     carriers: dict[str, str] = {}
     for name, entry in inside.items():

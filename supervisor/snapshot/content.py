@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 
 from supervisor.errors import ObjectNotFound, RepositoryError
 from supervisor.snapshot.format import pack_key
@@ -39,7 +39,7 @@ class ContentReader:
         self._unpacked: OrderedDict[Frame, bytes] = OrderedDict()
         self._unpacked_bytes = 0
 
-    async def read(self, blobs: Sequence[Blob]) -> AsyncIterator[bytes]:
+    async def read(self, blobs: Sequence[Blob]) -> AsyncGenerator[bytes, None]:
         """The content of a file in pieces. Raises `RepositoryError` (also when it is fetched a second time) and store
         errors."""
         for blob in blobs:

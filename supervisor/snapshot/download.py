@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from supervisor.errors import NotFound, UsageError
@@ -19,7 +19,7 @@ class Opened:
     seconds since 1970."""
 
     name: str
-    chunks: AsyncIterator[bytes]
+    chunks: AsyncGenerator[bytes, None]
     size: int | None
     modified: float
 
@@ -29,7 +29,9 @@ def open_file(store: Store, record: SnapshotRecord, loaded: LoadedTree, path: st
     path = path.strip("/")
     entry = loaded.tree.entries.get(path)
     if entry is None:
-        raise NotFound(f"snapshot {record.sequence} has no {path!r}", hint="`moltinit diff` and `mount` show what it has")
+        raise NotFound(
+            f"snapshot {record.sequence} has no {path!r}", hint="`moltinit diff` and `mount` show what it has"
+        )
     if entry.kind == KIND_HARDLINK:
         entry = loaded.tree.entries[entry.link]
     if entry.kind != KIND_FILE:
@@ -42,7 +44,9 @@ def open_tar(store: Store, record: SnapshotRecord, loaded: LoadedTree, path: str
     """What lies at and below `path` (all, where it is empty), as a tar archive. Raises `NotFound`."""
     path = path.strip("/")
     if path and path not in loaded.tree.entries:
-        raise NotFound(f"snapshot {record.sequence} has no {path!r}", hint="`moltinit diff` and `mount` show what it has")
+        raise NotFound(
+            f"snapshot {record.sequence} has no {path!r}", hint="`moltinit diff` and `mount` show what it has"
+        )
     last = path.rpartition("/")[2]
     name = f"snapshot-{record.sequence}{f'-{last}' if last else ''}.tar"
     return Opened(name, archive(store, loaded.tree, path), None, record.taken_at)

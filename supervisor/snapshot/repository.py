@@ -195,6 +195,4 @@ def find(head: Head, sequence: int) -> SnapshotRecord:
         if record.sequence == sequence:
             return record
     there = ", ".join(str(record.sequence) for record in head.snapshots[-10:]) or "none"
-    raise NotFound(
-        f"there is no snapshot {sequence}", hint=f"the newest are: {there}; `moltinit snapshots` lists all"
-    )
+    raise NotFound(f"there is no snapshot {sequence}", hint=f"the newest are: {there}; `moltinit snapshots` lists all")

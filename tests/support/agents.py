@@ -10,7 +10,15 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent_runtime.contract import ConfigureReport, DeviceRegistry, ExitVerdict, LaunchSpec, Probe, RuntimeFault, StateLayout
+from agent_runtime.contract import (
+    ConfigureReport,
+    DeviceRegistry,
+    ExitVerdict,
+    LaunchSpec,
+    Probe,
+    RuntimeFault,
+    StateLayout,
+)
 
 UP = Probe(True)
 

@@ -1,0 +1,124 @@
+"""The OpenAPI 3.1 description, made from the table of routes, so that the two cannot disagree."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
+
+import supervisor
+from supervisor.http.about import About, Parameter, Schema
+from supervisor.http.auth import Access
+from supervisor.http.endpoints import Route
+
+Document = dict[str, Any]
+
+_USUAL = {Access.OPEN: (400,), Access.USER: (400, 401, 403), Access.OPERATOR: (400, 401, 403)}
+"""What every path may answer: an unclear request, no key, not from here."""
+
+_MEANINGS = {
+    400: "The request means nothing; the message says what is wrong with it.",
+    401: "Nobody was recognised.",
+    403: "Whoever asks may not, or the request may come from another site's page.",
+    404: "What is named does not exist.",
+    409: "It cannot be done now; the hint says what to do.",
+    413: "The body is too large.",
+    500: "It failed inside the daemon.",
+    502: "The bucket or the agent refused it, or what the bucket holds is damaged.",
+    503: "The bucket does not answer, or too much is going on; try again later.",
+}
+
+
+def describe(routes: Iterable[Route], components: dict[str, Schema]) -> Document:
+    """The document. Routes without an `About` are left out (pages, probes)."""
+    paths: dict[str, Document] = {}
+    for route in routes:
+        if route.about is not None:
+            paths.setdefault(_template(route.path), {})[route.method.lower()] = _operation(route, route.about)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "moltinit",
+            "version": supervisor.__version__,
+            "summary": "The operator's API of an agent's supervisor.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"bearer": []}, {"access": []}],
+        "tags": [{"name": tag} for tag in sorted({_tag(item) for path in paths.values() for item in path.values()})],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "MOLTINIT_OPERATOR_TOKEN"},
+                "access": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "Cf-Access-Jwt-Assertion",
+                    "description": "Cloudflare Access; its edge adds it.",
+                },
+            },
+        },
+    }
+
+
+def render(document: Document) -> str:
+    """As the file in docs/ has it."""
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _tag(operation: Document) -> str:
+    return str(operation["tags"][0])
+
+
+def _template(path: str) -> str:
+    return re.sub(r"\{(\w+):[^}]*\}", r"{\1}", path)
+
+
+def _operation(route: Route, about: About) -> Document:
+    operation: Document = {
+        "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{_template(route.path)}").strip("_"),
+        "summary": about.summary,
+        "tags": [about.tag],
+    }
+    if route.access is Access.OPEN:
+        operation["security"] = []
+    parameters = [_parameter(one, "path") for one in about.path] + [_parameter(one, "query") for one in about.query]
+    if parameters:
+        operation["parameters"] = parameters
+    if about.body is not None:
+        required = bool(about.body.get("required") or about.body.get("minProperties"))
+        operation["requestBody"] = {"required": required, "content": {"application/json": {"schema": about.body}}}
+    operation["responses"] = _responses(route, about)
+    return operation
+
+
+def _parameter(parameter: Parameter, where: str) -> Document:
+    return {
+        "name": parameter.name,
+        "in": where,
+        "required": parameter.required,
+        "description": parameter.about,
+        "schema": parameter.schema,
+    }
+
+
+def _responses(route: Route, about: About) -> Document:
+    responses = {
+        str(status): {
+            "description": answer.about,
+            "content": {answer.media_type: {"schema": answer.schema if answer.schema is not None else {}}},
+        }
+        for status, answer in about.answers.items()
+    }
+    usual: Schema = {"$ref": "#/components/schemas/Error"}
+    for status in sorted({*_USUAL[route.access], *about.errors, *((413,) if about.body is not None else ())}):
+        schema = usual
+        if about.error is not None:
+            # What is refused at the door has the door's shape.
+            schema = usual if status in (401, 403) else {"anyOf": [about.error, usual]}
+        meaning = _MEANINGS.get(status, HTTPStatus(status).phrase)
+        responses[str(status)] = {"description": meaning, "content": {"application/json": {"schema": schema}}}
+    return responses
