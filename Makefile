@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 OPENCLAW := .cache/openclaw
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup openclaw run test test-fast simulate crash-matrix mutants lint bench bench-engine bench-peers lock clean
+.PHONY: help setup openclaw run test test-fast simulate crash-matrix mutants lint bench bench-engine bench-peers lock openapi clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -90,6 +90,9 @@ lock: ## write the lock files anew, from the newest versions that pyproject.toml
 	@.cache/lock/bin/python scripts/lock.py
 	@cd image/openclaw && npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved --no-audit --no-fund
 	@rm -rf .cache/lock
+
+openapi: setup ## write docs/openapi.json anew, from the table of routes
+	@$(BIN)/python -m supervisor.http.api > docs/openapi.json
 
 clean: ## remove everything that was made here, but for the agent's memory
 	@rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -86,6 +86,11 @@ class AgentControl:
     def _verdict(self) -> Document:
         """Healthy, or still on its way; anything else is an error."""
         status = self._keeper.status
+        if status.state is AgentState.HELD:
+            raise UsageError(
+                f"the agent did not start: it is held ({status.detail})",
+                hint="somebody stopped it meanwhile, or a restore is under way: look at /status, and start it again",
+            )
         if status.state not in (AgentState.HEALTHY, AgentState.STARTING, AgentState.STOPPING, AgentState.REPAIRING):
             raise AgentError(
                 f"the agent did not start: it is {status.state.value} ({_why(status)})",

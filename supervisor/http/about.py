@@ -37,7 +37,7 @@ class About:
         tag: the group it is listed under.
         answers: by status.
         errors: statuses of errors that are its own; those that every path may give are added.
-        error: the schema of its own errors, where it is not the usual one.
+        error: the schema of its own errors, where it is not the usual one; there is one other.
         body: the JSON object that it takes; None: it takes no body.
         audited: written to the audit log though it changes nothing.
     """

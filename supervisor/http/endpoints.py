@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -118,6 +119,11 @@ class Endpoints:
         return await handler(request)
 
 
+def template(path: str) -> str:
+    """A route's path without the patterns of its parameters."""
+    return re.sub(r"\{(\w+):[^}]*\}", r"{\1}", path)
+
+
 class _Call:
     """One request on its way, and its entry in the audit log."""
 
@@ -158,7 +164,7 @@ class _Call:
             who=self.visitor.name if self.visitor is not None else "unknown",
             peer=request.remote or "",
             method=request.method,
-            route=self._route,
+            route=template(self._route),
             parameters={**request.match_info, **told},
             status=status,
             code=code,

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from http import HTTPStatus
 from typing import Any
 
 import supervisor
 from supervisor.http.about import About, Parameter, Schema
 from supervisor.http.auth import Access
-from supervisor.http.endpoints import Route
+from supervisor.http.endpoints import Route, template
 
 Document = dict[str, Any]
 
@@ -34,9 +33,10 @@ _MEANINGS = {
 def describe(routes: Iterable[Route], components: dict[str, Schema]) -> Document:
     """The document. Routes without an `About` are left out (pages, probes)."""
     paths: dict[str, Document] = {}
+    routes = list(routes)
     for route in routes:
         if route.about is not None:
-            paths.setdefault(_template(route.path), {})[route.method.lower()] = _operation(route, route.about)
+            paths.setdefault(template(route.path), {})[route.method.lower()] = _operation(route, route.about)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -51,6 +51,7 @@ def describe(routes: Iterable[Route], components: dict[str, Schema]) -> Document
         "paths": paths,
         "components": {
             "schemas": components,
+            "responses": _error_answers(routes),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "MOLTINIT_OPERATOR_TOKEN"},
                 "access": {
@@ -73,13 +74,9 @@ def _tag(operation: Document) -> str:
     return str(operation["tags"][0])
 
 
-def _template(path: str) -> str:
-    return re.sub(r"\{(\w+):[^}]*\}", r"{\1}", path)
-
-
 def _operation(route: Route, about: About) -> Document:
     operation: Document = {
-        "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{_template(route.path)}").strip("_"),
+        "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{template(route.path)}").strip("_"),
         "summary": about.summary,
         "tags": [about.tag],
     }
@@ -113,12 +110,19 @@ def _responses(route: Route, about: About) -> Document:
         }
         for status, answer in about.answers.items()
     }
-    usual: Schema = {"$ref": "#/components/schemas/Error"}
     for status in sorted({*_USUAL[route.access], *about.errors, *((413,) if about.body is not None else ())}):
-        schema = usual
-        if about.error is not None:
-            # What is refused at the door has the door's shape.
-            schema = usual if status in (401, 403) else {"anyOf": [about.error, usual]}
-        meaning = _MEANINGS.get(status, HTTPStatus(status).phrase)
-        responses[str(status)] = {"description": meaning, "content": {"application/json": {"schema": schema}}}
+        # What is refused at the door has the door's shape.
+        kind = "Error" if about.error is None or status in (401, 403) else "OwnError"
+        responses[str(status)] = {"$ref": f"#/components/responses/{kind}{status}"}
     return responses
+
+
+def _error_answers(routes: Iterable[Route]) -> Document:
+    """The answers that errors share, by name: `Error404` in the usual shape, `OwnError404` where a path has its own."""
+    usual: Schema = {"$ref": "#/components/schemas/Error"}
+    own = next((route.about.error for route in routes if route.about is not None and route.about.error), usual)
+    return {
+        f"{kind}{status}": {"description": meaning, "content": {"application/json": {"schema": schema}}}
+        for status, meaning in _MEANINGS.items()
+        for kind, schema in (("Error", usual), ("OwnError", {"anyOf": [own, usual]}))
+    }

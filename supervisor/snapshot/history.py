@@ -35,7 +35,7 @@ async def rescues(repository: Repository) -> list[Rescued]:
 
 async def load_rescued(repository: Repository, head: Head, key: str) -> LoadedTree:
     """A rescued state's tree. Raises `UsageError` for an unknown key, and `RepositoryError`."""
-    if not key.startswith(fmt.RESCUE_PREFIX) or "/" in key.removeprefix(fmt.RESCUE_PREFIX):
+    if not key.startswith(fmt.RESCUE_PREFIX) or not key.removeprefix(fmt.RESCUE_PREFIX).replace("-", "").isalnum():
         raise UsageError(f"{key!r} is no rescued state", hint="`moltinit snapshots` lists them: rescue/...")
     try:
         data = (await repository.fetch(key, fmt.MAX_STORED_MANIFEST_BYTES)).data

@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+from typing import cast
+
+from supervisor.http.answers import HttpError
 from supervisor.http.api.agent import AgentApi
 from supervisor.http.api.downloads import DownloadsApi
 from supervisor.http.api.logs import LogsApi
@@ -14,12 +17,13 @@ from supervisor.http.api.overview import OverviewApi
 from supervisor.http.api.reading import MAX_BODY_BYTES
 from supervisor.http.api.schemas import COMPONENTS
 from supervisor.http.api.snapshots import SnapshotsApi
+from supervisor.http.auth import ClosedGatekeeper
 from supervisor.http.endpoints import Endpoints
 from supervisor.http.openapi import Document, describe
 from supervisor.http.operations import Operations
 from supervisor.http.tasks import Unhurried
 
-__all__ = ["MAX_BODY_BYTES", "Api"]
+__all__ = ["MAX_BODY_BYTES", "Api", "description"]
 
 
 class Api:
@@ -30,27 +34,28 @@ class Api:
     """
 
     def __init__(self, operations: Operations, unhurried: Unhurried) -> None:
+        self._operations = operations
+        self._unhurried = unhurried
         self._logs = LogsApi(operations)
-        self._endpoints: Endpoints | None = None
-        self._parts = (
-            MoltworkerApi(operations, unhurried),
-            OverviewApi(operations, self.description),
-            SnapshotsApi(operations, unhurried),
-            DownloadsApi(operations, unhurried),
-            AgentApi(operations),
-            self._logs,
-        )
 
     def add_to(self, endpoints: Endpoints) -> None:
         """Add the paths. `/api/admin/` and `/_admin/` are the front door's as a whole."""
-        self._endpoints = endpoints
-        for part in self._parts:
-            part.add_to(endpoints)
-
-    def description(self) -> Document:
-        """The OpenAPI document of the paths that were added."""
-        return describe(self._endpoints.routes() if self._endpoints else (), COMPONENTS)
+        operations, unhurried = self._operations, self._unhurried
+        MoltworkerApi(operations, unhurried).add_to(endpoints)
+        OverviewApi(operations, lambda: describe(endpoints.routes(), COMPONENTS)).add_to(endpoints)
+        SnapshotsApi(operations, unhurried).add_to(endpoints)
+        DownloadsApi(operations, unhurried).add_to(endpoints)
+        AgentApi(operations).add_to(endpoints)
+        self._logs.add_to(endpoints)
 
     def begin_close(self) -> None:
         """End what would not end by itself."""
         self._logs.begin_close()
+
+
+def description() -> Document:
+    """The OpenAPI document without a daemon."""
+    endpoints = Endpoints(ClosedGatekeeper(HttpError(501, "closed", "Nobody is let in.")))
+    # Nothing is asked of it: only the table is looked at.
+    Api(cast("Operations", None), Unhurried()).add_to(endpoints)
+    return describe(endpoints.routes(), COMPONENTS)

@@ -7,7 +7,15 @@ from aiohttp import web
 from supervisor.http.about import About, Answer, Parameter, Schema
 from supervisor.http.answers import json_answer
 from supervisor.http.api import schemas
-from supervisor.http.api.reading import MAX_NAME_CHARACTERS, MAX_NOTE_CHARACTERS, document, flag, label, text
+from supervisor.http.api.reading import (
+    MAX_NAME_CHARACTERS,
+    MAX_NOTE_CHARACTERS,
+    NAME_PATTERN,
+    document,
+    flag,
+    label,
+    text,
+)
 from supervisor.http.auth import Access
 from supervisor.http.endpoints import Endpoints
 from supervisor.http.operations import Document, Operations
@@ -83,7 +91,7 @@ def _started(outcome: Document) -> web.Response:
 
 REQUEST_ID = Parameter(
     "requestId",
-    {"type": "string", "minLength": 1, "maxLength": MAX_NAME_CHARACTERS, "pattern": "^[^/]+$"},
+    {"type": "string", "minLength": 1, "maxLength": MAX_NAME_CHARACTERS, "pattern": f"^{NAME_PATTERN}$"},
     "The id of a pairing request, as listed.",
     required=True,
 )

@@ -114,14 +114,16 @@ def _checked(path: str) -> str:
 
 _ERRORS = (404, 409, 500, 502, 503)
 _CONTENT = {"type": "string", "contentMediaType": "application/octet-stream"}
-_PATH_QUERY = {"type": "string", "minLength": 1, "maxLength": MAX_PATH_CHARACTERS}
+_PATH_SEGMENTS = {"type": "string", "pattern": "^[^\\u0000-\\u001f\\u007f]+$", "maxLength": 1000}
+_PATH_QUERY = {"type": "string", "minLength": 1, "maxLength": 1000}
+"""More is taken (4096 bytes, if they fit into the request line with their percent signs) and cannot be promised."""
 
 FILE = About(
     "One file of a snapshot.",
     "downloads",
     {200: Answer("Its bytes.", _CONTENT, "application/octet-stream")},
     errors=_ERRORS,
-    path=(schemas.SNAPSHOT_PATH, Parameter("path", schemas.TEXT, "The file's path in the snapshot.", required=True)),
+    path=(schemas.SNAPSHOT_PATH, Parameter("path", _PATH_SEGMENTS, "The file's path in the snapshot.", required=True)),
     audited=True,
 )
 FILE_BY_QUERY = About(
@@ -139,6 +141,6 @@ TAR = About(
     {200: Answer("The archive (POSIX.1-2001).", _CONTENT, "application/x-tar")},
     errors=_ERRORS,
     path=(schemas.SNAPSHOT_PATH,),
-    query=(Parameter("path", {**schemas.TEXT, "maxLength": MAX_PATH_CHARACTERS}, "Only this folder or file."),),
+    query=(Parameter("path", {**schemas.TEXT, "maxLength": 1000}, "Only this folder or file."),),
     audited=True,
 )

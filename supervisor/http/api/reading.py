@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -16,6 +17,8 @@ MAX_BODY_BYTES = 64 * 1024
 MAX_NOTE_CHARACTERS = 500
 MAX_PATH_CHARACTERS = 4096
 MAX_NAME_CHARACTERS = 200
+NAME_PATTERN = "[A-Za-z0-9_:-][A-Za-z0-9_.:-]*"
+"""Ids that others gave: UUIDs and digests so far."""
 
 
 async def document(request: web.Request, *known: str) -> Document:
@@ -87,8 +90,8 @@ def segment(request: web.Request, name: str) -> int:
 def label(request: web.Request, name: str) -> str:
     """A name in the path, given by somebody else. Raises `HttpError`."""
     value = request.match_info[name]
-    if not value or len(value) > MAX_NAME_CHARACTERS or not value.isprintable():
-        raise bad(f"The path's {name} is to be a name of at most {MAX_NAME_CHARACTERS} characters.")
+    if len(value) > MAX_NAME_CHARACTERS or not re.fullmatch(NAME_PATTERN, value):
+        raise bad(f"The path's {name} is to be a name of at most {MAX_NAME_CHARACTERS} letters, digits and '_.:-'.")
     return value
 
 

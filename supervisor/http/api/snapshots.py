@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from aiohttp import web
 
 from supervisor.http.about import About, Answer, Parameter
@@ -14,13 +16,13 @@ from supervisor.http.operations import Operations
 from supervisor.http.tasks import Unhurried
 
 SNAPSHOT_REASON = "operator"
-RESCUE_PREFIX = "rescue/"
+RESCUE_KEY = "rescue/[A-Za-z0-9-]{1,100}"
 
 _ENGINE_ERRORS = (409, 500, 502, 503)
 _ONE = schemas.reference("Snapshot")
 _NOTE = {**schemas.TEXT, "maxLength": MAX_NOTE_CHARACTERS}
 _TAKEN = {**schemas.COMPONENTS["Snapshot"]}
-_TAKEN["properties"] = {**_TAKEN["properties"], "uploaded_bytes": schemas.COUNT, "shrunk": schemas.TEXT}
+_TAKEN["properties"] = {**_TAKEN["properties"], "uploaded_bytes": schemas.COUNT, "shrunk": schemas.MAYBE_TEXT}
 _TAKEN["required"] = [*_TAKEN["required"], "uploaded_bytes", "shrunk"]
 
 
@@ -56,9 +58,11 @@ class SnapshotsApi:
     async def restore(self, request: web.Request) -> web.Response:
         read = await document(request, "snapshot", "path")
         wanted = read.get("snapshot")
+        if isinstance(wanted, float) and wanted.is_integer():
+            wanted = int(wanted)  # for JSON, 3.0 is as whole a number as 3
         if isinstance(wanted, bool) or not isinstance(wanted, int | str):
             wanted = -1
-        if not (wanted.startswith(RESCUE_PREFIX) if isinstance(wanted, str) else wanted >= 0):
+        if not (re.fullmatch(RESCUE_KEY, wanted) if isinstance(wanted, str) else wanted >= 0):
             raise bad("'snapshot' is to be the number of a retained snapshot, or the key of a rescued state.")
         return json_answer(await self._operations.restore(wanted, path=path(read, "path")))
 
@@ -151,7 +155,7 @@ RESTORE = About(
     body=schemas.of(
         {
             "snapshot": {
-                "anyOf": [schemas.NUMBER, {"type": "string", "pattern": "^rescue/"}],
+                "anyOf": [schemas.NUMBER, {"type": "string", "pattern": f"^{RESCUE_KEY}$"}],
                 "description": "The number of a retained snapshot, or the key of a rescued state.",
             }
         },
