@@ -69,11 +69,12 @@ class AuditTrail:
         self._mask = mask
         self._sink = sink
         self._log = log
-        self._admitted: deque[dict[str, Any]] = deque(maxlen=KEPT)
-        self._refused: deque[dict[str, Any]] = deque(maxlen=KEPT // 5)
+        self._admitted: deque[tuple[int, dict[str, Any]]] = deque(maxlen=KEPT)
+        self._refused: deque[tuple[int, dict[str, Any]]] = deque(maxlen=KEPT // 5)
         self._allowance = float(REFUSALS_AT_ONCE)
         self._refilled = clock.monotonic()
         self._suppressed = 0
+        self._count = 0
         for entry in _recall(path) if path is not None else ():
             self._remember(entry)
 
@@ -125,11 +126,12 @@ class AuditTrail:
 
     def entries(self, limit: int) -> list[dict[str, Any]]:
         """The newest `limit` entries, newest first."""
-        every = sorted([*self._admitted, *self._refused], key=lambda entry: float(entry["at"]), reverse=True)
-        return every[:limit]
+        every = sorted([*self._admitted, *self._refused], key=lambda numbered: numbered[0], reverse=True)
+        return [entry for _, entry in every[:limit]]
 
     def _remember(self, entry: dict[str, Any]) -> None:
-        (self._refused if entry["outcome"] == "refused" else self._admitted).append(entry)
+        self._count += 1
+        (self._refused if entry["outcome"] == "refused" else self._admitted).append((self._count, entry))
 
     def _may_write_refusal(self) -> bool:
         now = self._clock.monotonic()

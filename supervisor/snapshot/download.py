@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from supervisor.errors import NotFound, UsageError
 from supervisor.snapshot.archive import archive
 from supervisor.snapshot.content import ContentReader
-from supervisor.snapshot.format import KIND_FILE, KIND_HARDLINK, SnapshotRecord
+from supervisor.snapshot.format import KIND_FILE, KIND_HARDLINK, SnapshotRecord, decode_path
 from supervisor.snapshot.repository import LoadedTree
+from supervisor.snapshot.tree import Tree
 from supervisor.store.protocol import Store
 
 
@@ -26,12 +28,8 @@ class Opened:
 
 def open_file(store: Store, record: SnapshotRecord, loaded: LoadedTree, path: str) -> Opened:
     """One file. Raises `NotFound`, and `UsageError` for what is no file."""
-    path = path.strip("/")
-    entry = loaded.tree.entries.get(path)
-    if entry is None:
-        raise NotFound(
-            f"snapshot {record.sequence} has no {path!r}", hint="`moltinit diff` and `mount` show what it has"
-        )
+    path = _found(record, loaded.tree, path)
+    entry = loaded.tree.entries[path]
     if entry.kind == KIND_HARDLINK:
         entry = loaded.tree.entries[entry.link]
     if entry.kind != KIND_FILE:
@@ -42,11 +40,18 @@ def open_file(store: Store, record: SnapshotRecord, loaded: LoadedTree, path: st
 
 def open_tar(store: Store, record: SnapshotRecord, loaded: LoadedTree, path: str) -> Opened:
     """What lies at and below `path` (all, where it is empty), as a tar archive. Raises `NotFound`."""
-    path = path.strip("/")
-    if path and path not in loaded.tree.entries:
-        raise NotFound(
-            f"snapshot {record.sequence} has no {path!r}", hint="`moltinit diff` and `mount` show what it has"
-        )
+    path = _found(record, loaded.tree, path) if path.strip("/") else ""
     last = path.rpartition("/")[2]
     name = f"snapshot-{record.sequence}{f'-{last}' if last else ''}.tar"
     return Opened(name, archive(store, loaded.tree, path), None, record.taken_at)
+
+
+def _found(record: SnapshotRecord, tree: Tree, path: str) -> str:
+    """A path as the tree has it, also where it was given as `diff` shows it. Raises `NotFound`."""
+    path = path.strip("/")
+    if path in tree.entries:
+        return path
+    with contextlib.suppress(ValueError):
+        if (decoded := decode_path(path)) in tree.entries:
+            return decoded
+    raise NotFound(f"snapshot {record.sequence} has no {path!r}", hint="`moltinit diff` and `mount` show what it has")

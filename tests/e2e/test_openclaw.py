@@ -19,6 +19,7 @@ import pytest
 
 from agent_runtime.openclaw.rpc import Rpc
 from tests.support.daemon import Daemon, life
+from tests.support.gateway_device import DeviceRpc
 from tests.support.model_server import ModelServer, model_server
 from tests.support.s3 import Bucket
 
@@ -86,6 +87,7 @@ async def test_the_next_life_carries_on_the_conversation(
             assert "HEARD" in await talk(first, f"remember {mark}")
         workspace = first.agent_home / ".openclaw" / "workspace"
         (workspace / "notes.md").write_text("kept")
+        await _manage_devices(first)
         async with rpc(first) as connection:
             devices = (await connection.call("device.pair.list"))["paired"]
         began = time.monotonic()
@@ -104,6 +106,42 @@ async def test_the_next_life_carries_on_the_conversation(
             assert (await connection.call("device.pair.list"))["paired"] == devices
         assert await second.stop() == 0
         _check_databases(second.agent_home)
+
+
+async def _manage_devices(daemon: Daemon) -> None:
+    """What asks to be paired is approved, rejected and removed through the admin API."""
+    url = f"ws://127.0.0.1:{daemon.port}/"
+    async with DeviceRpc(url) as one, DeviceRpc(url) as two, DeviceRpc(url) as three:
+        wanted = [await device.ask_for_more("operator.write", "operator.admin") for device in (one, two, three)]
+        began = time.monotonic()
+        code, listed = await daemon.get("/api/admin/devices")
+        assert time.monotonic() - began < 5, "not by way of the command line"
+        assert code == 200
+        assert {row["requestId"] for row in listed["pending"]} == set(wanted)
+        assert {one.device_id, two.device_id, three.device_id} <= {row["deviceId"] for row in listed["paired"]}
+        assert "token" not in {key for row in listed["paired"] for item in row["tokens"] for key in item}
+        assert await daemon.post(f"/api/admin/devices/{wanted[0]}/approve") == (
+            200,
+            {
+                "success": True,
+                "requestId": wanted[0],
+                "message": "Device approved",
+                "deviceId": one.device_id,
+                "stdout": "",
+                "stderr": "",
+            },
+        )
+        assert (await daemon.post(f"/api/admin/devices/{wanted[0]}/approve"))[0] == 404
+        assert (await daemon.post(f"/api/admin/devices/{wanted[1]}/reject"))[0] == 200
+        assert (await daemon.post("/api/admin/devices/approve-all"))[1]["approved"] == [wanted[2]]
+    assert (await daemon.delete(f"/api/admin/devices/{three.device_id}"))[0] == 200
+    assert (await daemon.delete(f"/api/admin/devices/{three.device_id}"))[0] == 404
+    _, listed = await daemon.get("/api/admin/devices")
+    assert listed["pending"] == []
+    scopes = {row["deviceId"]: set(row["scopes"]) for row in listed["paired"]}
+    assert "operator.admin" in scopes[one.device_id]
+    assert "operator.admin" not in scopes[two.device_id]
+    assert three.device_id not in scopes
 
 
 async def test_a_kill_without_warning_costs_three_seconds_at_most(

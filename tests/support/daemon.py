@@ -112,6 +112,12 @@ class Daemon:
         async with self._session.post(self.url + path, json=document or {}, timeout=timeout) as answer:
             return answer.status, json.loads(await answer.read())
 
+    async def delete(self, path: str) -> tuple[int, Any]:
+        """Status and JSON."""
+        assert self._session is not None
+        async with self._session.delete(self.url + path, timeout=aiohttp.ClientTimeout(total=60)) as answer:
+            return answer.status, json.loads(await answer.read())
+
     async def status(self) -> dict[str, Any]:
         """`/status`, which must be there."""
         code, document = await self.get("/status")

@@ -74,7 +74,7 @@ class FakeOperations:
         return {"sequence": sequence}
 
     async def restart_agent(self) -> dict[str, Any]:
-        return {"previousProcessId": 42}
+        return {"state": "healthy", "pid": 43, "detail": "", "previous_pid": 42, "seconds": 1.5}
 
 
 class RecordingLog:
@@ -116,10 +116,14 @@ async def agent_server(app: web.Application) -> AsyncIterator[tuple[str, int]]:
 
 @asynccontextmanager
 async def front_door(
-    address: tuple[str, int] | None = None, *, keeper: Gatekeeper | None = None, **options: Any
+    address: tuple[str, int] | None = None,
+    *,
+    keeper: Gatekeeper | None = None,
+    operations: FakeOperations | None = None,
+    **options: Any,
 ) -> AsyncIterator[Door]:
     """Run a front door in mode `none` unless told otherwise."""
-    operations = FakeOperations(address)
+    operations = operations or FakeOperations(address)
     log = RecordingLog()
     keeper = keeper or gatekeeper("none", listen_host="127.0.0.1", operator_token=None)
     front = FrontDoor(operations, keeper, log, **options)

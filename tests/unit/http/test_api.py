@@ -110,8 +110,9 @@ async def test_the_gateway_is_restarted_in_moltworkers_shape(door: Door, session
     async with session.post(door.url + "/api/admin/gateway/restart") as answer:
         assert await answer.json() == {
             "success": True,
-            "message": "The gateway is restarting.",
-            "previousProcessId": 42,
+            "message": "The gateway was restarted in 1.5 s.",
+            "previousProcessId": "42",
+            "state": "healthy",
         }
 
 
