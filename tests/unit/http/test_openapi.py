@@ -18,6 +18,15 @@ def test_the_file_in_docs_is_what_the_routes_say() -> None:
     assert FILE.read_text() == render(description()), "make openapi writes it anew"
 
 
+def test_the_page_in_docs_has_every_path() -> None:
+    page = FILE.with_name("api.md").read_text()
+    words = {"{requestId}": "ID", "{deviceId}": "ID", "{number}": "NUMBER", "{path}": "PATH"}
+    for path in description()["paths"]:
+        for name, word in words.items():
+            path = path.replace(name, word)
+        assert any(f"`{path}{end}" in page for end in ("`", "?")), path
+
+
 async def test_every_path_of_the_api_is_described_with_its_parameters() -> None:
     endpoints = Endpoints(token_keeper())
     Api(AdminOperations(), Unhurried()).add_to(endpoints)
