@@ -16,11 +16,11 @@ from supervisor.snapshot.pack import cut_blob, unpack_frame
 from supervisor.snapshot.tree import Blob, Frame
 from supervisor.store.protocol import Store
 
-RANGE_BYTES = 8 << 20
+RANGE_BYTES = 4 << 20
 """Bytes asked for at once."""
 GAP_BYTES = 128 << 10
 """Unwanted bytes that are fetched rather than asked around."""
-UNPACKED_BYTES = 32 << 20
+UNPACKED_BYTES = 8 << 20
 """Unpacked frames in memory; the newest one stays whatever its size."""
 
 
@@ -77,6 +77,7 @@ class ContentReader:
                 break
             wanted.append(following)
             end = last
+        self._stored = {}  # what an earlier range brought and nobody read is let go: one is in memory at a time
         try:
             data = await self._store.get_range(pack_key(frame.pack.id), frame.offset, end)
         except ObjectNotFound as error:
@@ -84,7 +85,6 @@ class ContentReader:
         if len(data) != end - frame.offset:
             raise RepositoryError(f"pack {frame.pack.id} is shorter than its manifest says")
         view = memoryview(data)
-        # What an earlier range brought and nobody read is let go: one range is in memory at a time.
         self._stored = {one: view[one.offset - frame.offset :][: one.stored] for one in wanted}
 
     def _forget(self, frame: Frame) -> None:
