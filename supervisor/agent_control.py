@@ -13,7 +13,7 @@ from supervisor.clock import Clock
 from supervisor.errors import AgentError, MoltinitError, NotFound, UsageError
 from supervisor.health.maintenance import Maintenance
 from supervisor.phases import Phase, Timeline
-from supervisor.process.keeper import Keeper
+from supervisor.process.keeper import SETTLED, Keeper
 from supervisor.process.race import first
 from supervisor.process.state import AgentState, AgentStatus
 
@@ -50,9 +50,7 @@ class AgentControl:
         self._must_be_serving("start the agent")
         status = self._keeper.status
         if status.pid is not None and not self._keeper.parked:
-            await self._outcome(
-                self._keeper.wait_for(AgentState.HEALTHY, AgentState.BACKING_OFF, AgentState.CRASH_LOOP)
-            )
+            await self._outcome(self._keeper.wait_for(*SETTLED))
             return self._verdict()
         await self._outcome(self._keeper.restarted("an operator started it"))
         return self._verdict()

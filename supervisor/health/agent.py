@@ -22,7 +22,7 @@ class Seen(Protocol):
 
 
 SICK = {
-    "unhealthy": ("agent-unhealthy", "the agent does not answer its probe", "it is being restarted"),
+    "unhealthy": ("agent-unhealthy", "the agent does not answer its probe", "it is restarted, unless in maintenance"),
     "backing-off": (
         "agent-unhealthy",
         "the agent ended by itself",

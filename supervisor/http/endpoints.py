@@ -147,7 +147,7 @@ class _Call:
             self._note(error.status, "http")
             raise
         except asyncio.CancelledError:
-            self._note(499, "client-left")
+            self._note(499, "cancelled")
             raise
         except Exception:
             self._note(500, "internal")

@@ -20,6 +20,7 @@ from supervisor.process.log_file import LogFile
 MAX_LINE_BYTES = 16 * 1024
 LOOKAHEAD_BYTES = 1024
 """Read on beyond the cut before masking: a secret that straddles the cut is still whole, and is masked."""
+FOLLOWED_AT_ONCE = 64
 
 _ANSI = re.compile(r"\x1b(?:\[[0-9;:?<=>]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -119,7 +120,8 @@ class Logs:
         """Lines above `after`, then every new one. A reader slower than the agent misses what the ring drops:
         it sees a gap in the sequence."""
         while True:
-            for line in self.tail(after=after):
+            # A few at a time: a slow reader must not keep alive what the ring has dropped.
+            for line in self.tail(after=after)[:FOLLOWED_AT_ONCE]:
                 after = line.sequence
                 yield line
             more = self._more

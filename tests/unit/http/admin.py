@@ -96,10 +96,12 @@ class AdminOperations(FakeOperations):
         return self.entries[:limit]
 
     async def _chunks(self) -> AsyncGenerator[bytes, None]:
-        for at in range(len(self.content)):
+        step = 1 if len(self.content) < 100 else 65536
+        for at in range(0, len(self.content), step):
             if at == self.damaged_after:
                 raise RepositoryError("content is damaged")
-            yield self.content[at : at + 1]
+            await asyncio.sleep(0)  # as a bucket would
+            yield self.content[at : at + step]
 
     async def open_file(self, sequence: int, path: str) -> Download:
         self.opened.append((sequence, path))

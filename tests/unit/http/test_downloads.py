@@ -104,7 +104,7 @@ async def test_damage_at_the_beginning_is_an_answer_and_later_it_cuts_the_connec
 async def test_a_client_that_leaves_ends_the_reading(
     door: Door, session: aiohttp.ClientSession, operations: AdminOperations
 ) -> None:
-    operations.content = bytes(1 << 20)
+    operations.content = bytes(64 << 20)
     async with session.get(url(door, f"{SNAPSHOT}/tar")) as answer:
         await answer.content.readexactly(1)
         answer.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.process.log_file import LogFile
-from supervisor.process.logs import MAX_LINE_BYTES, LineFramer, Logs
+from supervisor.process.logs import FOLLOWED_AT_ONCE, MAX_LINE_BYTES, LineFramer, Logs
 from tests.support.clock import FakeClock
 
 
@@ -136,3 +136,14 @@ def test_the_file_does_not_follow_a_link(tmp_path: Path) -> None:
     logs.feed(b"one\n")
     assert len(errors) == 1
     assert not (tmp_path / "target").exists()
+
+
+async def test_a_follower_that_is_slower_than_the_agent_sees_a_gap_and_keeps_little() -> None:
+    logs = Logs(lines=1000)
+    logs.feed(b"".join(b"%d\n" % number for number in range(1000)))
+    lines = logs.follow()
+    first = [(await anext(lines)).sequence for _ in range(FOLLOWED_AT_ONCE)]
+    logs.feed(b"more\n" * 5000)
+    assert first == list(range(1, FOLLOWED_AT_ONCE + 1))
+    assert (await anext(lines)).sequence == 5001, "the oldest that is still kept"
+    await lines.aclose()  # type: ignore[attr-defined]
