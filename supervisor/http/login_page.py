@@ -7,9 +7,9 @@ import hashlib
 from html import escape
 
 STYLE = """
-:root{color-scheme:light dark;--ground:#f4f1ec;--card:#fffdfa;--ink:#1f1b16;--soft:#6b6259;--line:#d9d0c5;
+:root{color-scheme:light dark;--ground:#f4f1ec;--card:#fffdfa;--ink:#1f1b16;--soft:#6b6259;--line:#d9d0c5;--edge:#8f8578;
 --accent:#b3361f;--on-accent:#fff;--wrong:#a3200d;--wrong-ground:#fdeae6}
-@media(prefers-color-scheme:dark){:root{--ground:#151311;--card:#1f1c19;--ink:#f1ebe3;--soft:#a99f93;--line:#3c362f;
+@media(prefers-color-scheme:dark){:root{--ground:#151311;--card:#1f1c19;--ink:#f1ebe3;--soft:#a99f93;--line:#3c362f;--edge:#857b6f;
 --accent:#ff8a6b;--on-accent:#2a0d05;--wrong:#ffb4a2;--wrong-ground:#3a1a12}}
 *{box-sizing:border-box}
 body{margin:0;min-height:100vh;min-height:100dvh;display:grid;place-items:center;padding:1.25rem;
@@ -21,14 +21,14 @@ h1{margin:0 0 .25rem;font-size:1.5rem;line-height:1.2;letter-spacing:-.01em}
 p{margin:0;color:var(--soft)}
 form{margin-top:1.5rem;display:grid;gap:.5rem}
 label{font-weight:600}
-input{width:100%;font:inherit;font-size:1rem;color:inherit;background:var(--ground);border:1px solid var(--line);
+input{width:100%;font:inherit;font-size:1rem;color:inherit;background:var(--ground);border:1px solid var(--edge);
 border-radius:.6rem;padding:.7rem .85rem}
 .who{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 button,.button{font:inherit;font-weight:600;min-height:2.9rem;padding:.65rem 1rem;border-radius:.6rem;cursor:pointer;
 border:1px solid transparent;background:var(--accent);color:var(--on-accent);width:100%;display:block;
 text-align:center;text-decoration:none}
 form button{margin-top:.75rem}
-.quiet{background:transparent;color:inherit;border-color:var(--line)}
+.quiet{background:transparent;color:inherit;border-color:var(--edge)}
 button:hover,.button:hover{filter:brightness(1.08)}
 :focus-visible{outline:3px solid var(--accent);outline-offset:2px}
 .wrong{margin-top:1.25rem;padding:.7rem .85rem;border-radius:.6rem;background:var(--wrong-ground);color:var(--wrong);
@@ -56,9 +56,9 @@ HEADERS = {
 }
 
 _MARK = (
-    '<svg class="mark" viewBox="0 0 48 48" fill="none" stroke="currentColor" stroke-width="3.5" stroke-linecap="round" '
-    'stroke-linejoin="round" aria-hidden="true"><path d="M24 43V29"/><path d="M24 29C12 29 6 21 8 10c5 1 9 4 11 8"/>'
-    '<path d="M24 29c12 0 18-8 16-19-7 1-13 5-14 12"/><circle cx="24" cy="36" r="7"/></svg>'
+    '<svg class="mark" viewBox="0 0 48 48" fill="currentColor" aria-hidden="true">'
+    '<path d="M16 46c0-6 1-10 3-13C9 30 4 20 8 5c6 2 9 7 10 13 3-8 9-13 18-14 2 4 2 7 1 10l-11 6 13-2'
+    'c3 9-3 16-11 17-2 3-3 6-3 11z"/></svg>'
 )
 
 

@@ -159,7 +159,8 @@ async def test_no_secret_in_an_address_is_used() -> None:
                         200 if path == "/_admin/login" else 401,
                         False,
                     )
-        async with session.post(f"{running.url}/_admin/login?token={TOKEN}", allow_redirects=False) as answer:
+        empty = {"data": {"token": ""}, "allow_redirects": False}
+        async with session.post(f"{running.url}/_admin/login?token={TOKEN}", **empty) as answer:
             assert answer.status == 401
         assert not seen
         assert TOKEN not in str(running.log.events)
