@@ -83,6 +83,7 @@ class AccessGatekeeper:
         self._clock = clock
         self._attempts = Attempts(clock.monotonic)
         self._keys = AccessKeys(rules.team, clock, on_trouble)
+        self._imported = False
 
     async def admit(self, method: str, headers: Headers, access: Access, *, peer: str = "") -> Visitor:
         if access is Access.OPEN:
@@ -124,8 +125,10 @@ class AccessGatekeeper:
         )
 
     async def _verify(self, token: str) -> AccessIdentity:
-        # The library takes a quarter of a second to import; once, and not on the loop.
-        await asyncio.to_thread(importlib.import_module, "jwt")
+        if not self._imported:
+            # The library takes a quarter of a second, which is not for the loop.
+            await asyncio.to_thread(importlib.import_module, "jwt")
+            self._imported = True
         from supervisor.http.access_jwt import key_id, read_token
 
         key = await self._keys.key(key_id(token))

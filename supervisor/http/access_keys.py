@@ -99,7 +99,7 @@ class AccessKeys:
 
     async def _fetch(self) -> None:
         try:
-            # Half of a quarter of a second, once, and not on the loop.
+            # Slow to import, the first time, and so not on the loop.
             await asyncio.to_thread(importlib.import_module, "jwt.algorithms")
             async with asyncio.timeout(FETCH_SECONDS):
                 keys = read_keys(await self._answer())

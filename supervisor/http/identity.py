@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -10,7 +11,7 @@ from multidict import CIMultiDict
 from agent_runtime.contract import Caller
 from supervisor.http import headers as passing
 from supervisor.http.auth import ANYONE, Visitor
-from supervisor.http.origins import Origins
+from supervisor.http.origins import Origins, is_loopback_name
 
 
 def _nothing(caller: Caller) -> Mapping[str, str]:
@@ -45,7 +46,7 @@ class Identity:
             operator=visitor.operator,
             address=visitor.address or request.remote or "",
             host=host,
-            scheme=self._origins.scheme(host, request.headers.get("Origin", "")),
+            scheme=self._scheme(host, request, visitor),
         )
         return passing.to_agent(
             request.headers,
@@ -53,3 +54,8 @@ class Identity:
             introduction=self._introduce(caller),
             identity_headers=self._identity_headers,
         )
+
+    def _scheme(self, host: str, request: web.Request, visitor: Visitor) -> str:
+        if visitor.via in ("access", "service") and not is_loopback_name(urlsplit(f"//{host}").hostname or ""):
+            return "https"  # Cloudflare's edge speaks nothing else to people
+        return self._origins.scheme(host, request.headers.get("Origin", ""))

@@ -7,10 +7,10 @@ import hashlib
 from html import escape
 
 STYLE = """
-:root{color-scheme:light dark;--ground:#f4f1ec;--card:#fffdfa;--ink:#1f1b16;--soft:#6b6259;--line:#d9d0c5;--edge:#8f8578;
---accent:#b3361f;--on-accent:#fff;--wrong:#a3200d;--wrong-ground:#fdeae6}
-@media(prefers-color-scheme:dark){:root{--ground:#151311;--card:#1f1c19;--ink:#f1ebe3;--soft:#a99f93;--line:#3c362f;--edge:#857b6f;
---accent:#ff8a6b;--on-accent:#2a0d05;--wrong:#ffb4a2;--wrong-ground:#3a1a12}}
+:root{color-scheme:light dark;--ground:#f4f1ec;--card:#fffdfa;--ink:#1f1b16;--soft:#6b6259;--line:#d9d0c5;
+--edge:#8f8578;--accent:#b3361f;--on-accent:#fff;--wrong:#a3200d;--wrong-ground:#fdeae6}
+@media(prefers-color-scheme:dark){:root{--ground:#151311;--card:#1f1c19;--ink:#f1ebe3;--soft:#a99f93;--line:#3c362f;
+--edge:#857b6f;--accent:#ff8a6b;--on-accent:#2a0d05;--wrong:#ffb4a2;--wrong-ground:#3a1a12}}
 *{box-sizing:border-box}
 body{margin:0;min-height:100vh;min-height:100dvh;display:grid;place-items:center;padding:1.25rem;
 background:var(--ground);color:var(--ink);font:1rem/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
@@ -101,6 +101,16 @@ def signed_in(where: str) -> str:
 <a class="button" href="{escape(where)}">Continue</a>
 <button class="quiet" type="submit">Sign out</button>
 </form>""",
+    )
+
+
+def refusal(message: str, hint: str) -> str:
+    """The page for somebody who is not let in, and for whom there is nothing to fill in."""
+    return _document(
+        "Not let in",
+        f"""<h1>You are not let in</h1>
+<p>{escape(message)}</p>
+<p class="help">{escape(hint)}</p>""",
     )
 
 

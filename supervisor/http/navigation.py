@@ -1,10 +1,13 @@
-"""Whether a browser opens a page, and what has no place in a page's address."""
+"""A person who opens a page in a browser: how that is told, what has no place in the address, how a refusal looks."""
 
 from __future__ import annotations
 
 from urllib.parse import unquote_plus
 
 from aiohttp import web
+
+from supervisor.http import login_page
+from supervisor.http.answers import HttpError
 
 SECRET_PARAMETERS = frozenset({"token"})
 """Older gateways, and moltworker, took the gateway's token in the address, where it ends up in histories and logs."""
@@ -29,3 +32,11 @@ def without_token(target: str) -> str | None:
     if len(kept) == len(fields):
         return None
     return f"{path}?{'&'.join(kept)}" if kept else path
+
+
+def refusal(request: web.Request, error: HttpError) -> web.Response | None:
+    """The refusal as a page, for a person; None where it is not for one, or says nothing about who he is."""
+    if error.status not in (401, 403, 429, 503) or not is_navigation(request):
+        return None
+    headers = {**login_page.HEADERS, **error.headers}
+    return web.Response(text=login_page.refusal(error.message, error.hint), status=error.status, headers=headers)

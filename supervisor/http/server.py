@@ -17,7 +17,7 @@ from supervisor.http.auth import ANYONE, SAFE_METHODS, Access, Gatekeeper
 from supervisor.http.endpoints import VISITOR, Endpoints, Handler
 from supervisor.http.health import add_health
 from supervisor.http.identity import Identity
-from supervisor.http.navigation import is_navigation, without_token
+from supervisor.http.navigation import is_navigation, refusal, without_token
 from supervisor.http.operations import Operations
 from supervisor.http.paths import is_public, refuse_unclear
 from supervisor.http.proxy import Proxy
@@ -148,7 +148,8 @@ class FrontDoor:
             return await handler(request)
         except HttpError as error:
             login = self._gatekeeper.login
-            return (login.instead_of(request, error) if login is not None else None) or error_answer(error)
+            page = login.instead_of(request, error) if login is not None else None
+            return page or refusal(request, error) or error_answer(error)
         except MoltinitError as error:
             return error_answer(error)
         except web.HTTPException as error:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import aiohttp
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, Response, expect
 
-from tests.support.access import AUDIENCE, EMAIL, fake_access
+from agent_runtime.openclaw.rpc import Rpc
+from tests.support.access import AUDIENCE, EMAIL, FakeAccess, fake_access
 from tests.support.browser import DESKTOP, overflows, watched_page
 from tests.support.daemon import Daemon, life
+from tests.support.gateway_device import DeviceRpc
 from tests.support.model_server import model_server
 from tests.support.s3 import Bucket
 
@@ -17,6 +20,7 @@ pytestmark = [pytest.mark.gateway, pytest.mark.timeout(400)]
 
 TURN_MS = 90_000
 TOKEN = "an-operator-token-0123456789"
+GATEWAY_TOKEN = "a-gateway-token-0123456789"
 
 
 async def say(page: Page, text: str, *, answer: str) -> None:
@@ -52,6 +56,7 @@ async def test_a_person_chats_behind_access_and_in_the_next_vm_behind_a_token(
             "MOLTINIT_AGENT_HOME": str(tmp_path / "home"),
             "ANTHROPIC_API_KEY": "sk-ant-stand-in-0123456789",
             "ANTHROPIC_BASE_URL": model.url,
+            "OPENCLAW_GATEWAY_TOKEN": GATEWAY_TOKEN,
         }
         access = {"CF_ACCESS_TEAM_DOMAIN": team.url, "CF_ACCESS_AUD": AUDIENCE}
         async with life(tmp_path / "a", bucket=bucket.settings(), **common, **access) as daemon:
@@ -59,6 +64,7 @@ async def test_a_person_chats_behind_access_and_in_the_next_vm_behind_a_token(
             context = await browser.new_context(viewport=DESKTOP)
             await _behind_access(context, daemon, team.url)
             await context.close()
+            await _pairs_a_laptop(daemon, team)
             assert await daemon.stop() == 0, daemon.tail()
             _nothing_leaked(daemon, team.token())
         async with life(tmp_path / "b", bucket=bucket.settings(), **common, MOLTINIT_OPERATOR_TOKEN=TOKEN) as daemon:
@@ -90,6 +96,28 @@ async def _behind_access(context: BrowserContext, daemon: Daemon, team: str) -> 
     await daemon.ready()
     await is_in(page)
     await say(page, "and MARK-two", answer="marks=MARK-one,MARK-two")
+
+
+async def _pairs_a_laptop(daemon: Daemon, team: FakeAccess) -> None:
+    """What is no page of the front door's own gateway waits until an operator approves it, whoever stands behind it."""
+    for wrong in ({}, {"Authorization": f"Bearer {GATEWAY_TOKEN}"}, {"Cf-Access-Jwt-Assertion": team.token(aud=["x"])}):
+        with pytest.raises(aiohttp.WSServerHandshakeError, match="401"):
+            await DeviceRpc(f"ws://127.0.0.1:{daemon.port}/", headers=wrong).knock()
+    passed = {"Cf-Access-Jwt-Assertion": team.service_token()}
+    laptop = DeviceRpc(f"ws://127.0.0.1:{daemon.port}/", headers=passed)
+    camera = DeviceRpc(
+        f"ws://127.0.0.1:{daemon.port}/", headers=passed, role="node", client=("node-host", "node"), scopes=()
+    )
+    for device in (laptop, camera):
+        assert await device.knock() == "NOT_PAIRED"
+    gateway = f"ws://127.0.0.1:{daemon.variables['MOLTINIT_AGENT_PORT']}/"
+    async with Rpc(gateway, GATEWAY_TOKEN) as direct:
+        pending = (await direct.call("device.pair.list"))["pending"]
+        assert {row["deviceId"] for row in pending} == {laptop.device_id, camera.device_id}
+        for row in pending:
+            await direct.call("device.pair.approve", {"requestId": row["requestId"]})
+    async with laptop:
+        assert await laptop.call("health")
 
 
 async def _behind_a_token(context: BrowserContext, daemon: Daemon) -> None:

@@ -260,6 +260,22 @@ async def test_a_real_clock_is_used_where_none_is_given() -> None:
         await keeper.close()
 
 
+async def test_a_person_who_is_not_let_in_is_told_on_a_page(team: FakeAccess, clock: FakeClock) -> None:
+    browser = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate"}
+    bob = {**browser, "Cf-Access-Jwt-Assertion": team.token(email="bob@example.com")}
+    keeper = make(team, clock, operators=(EMAIL,))
+    async with front_door(None, keeper=keeper) as door, aiohttp.ClientSession() as session:
+        for path, headers, status, words in (
+            ("/", browser, 401, "did not come through Cloudflare Access"),
+            ("/_admin/", bob, 403, "bob@example.com is none"),
+        ):
+            async with session.get(door.url + path, headers=headers) as answer:
+                assert answer.status == status
+                assert answer.content_type == "text/html"
+                assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+                assert words in await answer.text()
+
+
 async def test_through_the_door_the_agent_gets_neither_the_token_nor_what_was_forged(
     team: FakeAccess, clock: FakeClock
 ) -> None:
