@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 OPENCLAW := .cache/openclaw
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup openclaw run test test-fast simulate crash-matrix mutants lint bench bench-engine bench-peers lock clean
+.PHONY: help setup openclaw browser run test test-fast simulate crash-matrix mutants lint bench bench-engine bench-peers lock clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,7 +52,17 @@ run: $(VENV)/runtime.stamp openclaw ## run an agent here, with its memory in .mo
 	@export MOLTINIT_HOME=$${MOLTINIT_HOME:-.moltinit}; \
 		if [ -t 0 ]; then set -m; $(BIN)/moltinit run; else exec $(BIN)/moltinit run; fi
 
-test: setup openclaw ## run every test, the real gateway's included
+browser: ## install Chromium, which the tests of the pages need
+	@if [ -z "$${MOLTINIT_TEST_CHROMIUM:-}" ] && ! command -v chromium chromium-browser google-chrome >/dev/null; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "installing Chromium"; \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+		else \
+			echo "Chromium is needed for the tests of the pages: apt-get install chromium (as root), then repeat; or set MOLTINIT_TEST_CHROMIUM" >&2; exit 1; \
+		fi; \
+	fi
+
+test: setup openclaw browser ## run every test, the real gateway's included
 	@$(BIN)/python -m pytest
 
 test-fast: setup ## run the tests that need no gateway

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 
 from structlog.typing import FilteringBoundLogger
 
-from supervisor.assembly import agent_runtime, agent_version, bucket_location, make_engine, new_id, skip_rules
+from agent_runtime.contract import AgentRuntime
+from supervisor.assembly import (
+    agent_runtime,
+    agent_version,
+    bucket_location,
+    make_engine,
+    new_id,
+    new_secret,
+    skip_rules,
+)
 from supervisor.clock import Clock
 from supervisor.control import Control
 from supervisor.daemon_file import DaemonFile
@@ -127,7 +136,8 @@ async def live(
         )
 
         # The life, and the doors to it.
-        doors = Doors(early, lambda: _front_door(settings, control, log), log)
+        credential = new_secret()
+        doors = Doors(early, lambda: _front_door(settings, control, runtime, credential, problems, clock, log), log)
         stack.push_async_callback(doors.close)
         lifecycle = Lifecycle(
             engine=engine,
@@ -163,7 +173,7 @@ async def live(
             agent_uid=os.geteuid,
         )
         daemon_file = DaemonFile(settings.home)
-        daemon_file.write(settings.listen_host, settings.listen_port)
+        daemon_file.write(settings.listen_host, settings.listen_port, credential)
         stack.callback(daemon_file.remove)
         log.info(
             "daemon.starting",
@@ -177,23 +187,44 @@ async def live(
         return await lifecycle.run(lag.run, watchdog.run, reaper.run)
 
 
-def _front_door(settings: Settings, control: Control, log: FilteringBoundLogger) -> FrontDoor:
+def _front_door(
+    settings: Settings,
+    control: Control,
+    runtime: AgentRuntime,
+    credential: str,
+    problems: Problems,
+    clock: Clock,
+    log: FilteringBoundLogger,
+) -> FrontDoor:
     # Imported here: it takes half a second, and the restore need not wait for it.
+    from supervisor.http.access import AccessRules
     from supervisor.http.auth import gatekeeper
+    from supervisor.http.identity import Identity
     from supervisor.http.server import FrontDoor
 
-    operator_token = settings.operator_token.reveal() if settings.operator_token else None
-    agent_token = settings.gateway_token.reveal() if settings.gateway_token else None
+    def trouble(text: str) -> None:
+        if text:
+            problems.report(
+                "access-keys", text, "people who come with a key that is known already are let in for a day"
+            )
+        else:
+            problems.clear("access-keys")
+
+    team = settings.access_team_domain
     return FrontDoor(
         control,
         gatekeeper(
             settings.auth,
             listen_host=settings.listen_host,
-            operator_token=operator_token,
+            operator_token=settings.operator_token.reveal() if settings.operator_token else None,
             public_origins=settings.public_origins,
+            local_credential=credential,
+            access=AccessRules(team, settings.access_audiences, settings.operators) if team else None,
+            clock=clock,
+            on_trouble=trouble,
         ),
         log,
-        agent_authorization=f"Bearer {agent_token}" if agent_token and settings.auth == "token" else None,
+        identity=Identity(runtime.introduce, runtime.identity_headers, public_origins=settings.public_origins),
     )
 
 

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from supervisor.http.answers import HttpError
-from supervisor.http.auth import Access, Gatekeeper
+from supervisor.http.auth import Access, Gatekeeper, Visitor
+
+VISITOR = web.RequestKey("visitor", Visitor)
+"""Where a request carries who is asking."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -53,7 +56,9 @@ class Endpoints:
 
     def _dispatcher(self, path: str, endpoint: _Endpoint) -> Handler:
         async def dispatch(request: web.Request) -> web.StreamResponse:
-            self._gatekeeper.admit(request.method, request.headers, endpoint.access)
+            request[VISITOR] = await self._gatekeeper.admit(
+                request.method, request.headers, endpoint.access, peer=request.remote or ""
+            )
             if not endpoint.handlers:
                 raise HttpError(404, "not-found", "There is nothing under this path.")
             handler = endpoint.handlers.get(request.method)

@@ -15,6 +15,7 @@ from supervisor.http import pages
 from supervisor.http.answers import HttpError, error_answer
 from supervisor.http.auth import Visitor
 from supervisor.http.bridge import MAX_MESSAGE_BYTES, bridge
+from supervisor.http.identity import Identity
 from supervisor.http.operations import Operations
 
 CONNECT_SECONDS = 5.0
@@ -27,13 +28,12 @@ class Proxy:
     """Forwards requests to `operations.gateway()`.
 
     Args:
-        agent_authorization: the Authorization header that the agent gets where the client's own was for the
-            front door: the operator's credential is exchanged for the agent's. None sends nothing.
+        identity: says to the agent who is asking.
     """
 
-    def __init__(self, operations: Operations, *, agent_authorization: str | None = None) -> None:
+    def __init__(self, operations: Operations, *, identity: Identity | None = None) -> None:
         self._operations = operations
-        self._agent_authorization = agent_authorization
+        self._identity = identity or Identity()
         self._session: aiohttp.ClientSession | None = None
         self._closing = asyncio.Event()
 
@@ -65,11 +65,7 @@ class Proxy:
         if address is None or self._session is None:
             return self._unavailable(request)
         url = _url(address, request.raw_path)
-        headers = passing.to_agent(
-            request.headers,
-            spent_authorization=visitor.spent_authorization,
-            agent_authorization=self._agent_authorization,
-        )
+        headers = self._identity.to_agent(request, visitor)
         try:
             if _wants_websocket(request):
                 return await self._websocket(self._session, request, url, headers)

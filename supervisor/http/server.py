@@ -14,8 +14,10 @@ from supervisor.errors import MoltinitError
 from supervisor.http.answers import HttpError, error_answer
 from supervisor.http.api import MAX_BODY_BYTES, Api
 from supervisor.http.auth import ANYONE, SAFE_METHODS, Access, Gatekeeper
-from supervisor.http.endpoints import Endpoints, Handler
+from supervisor.http.endpoints import VISITOR, Endpoints, Handler
 from supervisor.http.health import add_health
+from supervisor.http.identity import Identity
+from supervisor.http.navigation import is_navigation, refusal, without_token
 from supervisor.http.operations import Operations
 from supervisor.http.paths import is_public, refuse_unclear
 from supervisor.http.proxy import Proxy
@@ -42,7 +44,7 @@ class FrontDoor:
 
     Args:
         public_paths: paths of the agent that everyone may reach (webhooks), each with what is below it.
-        agent_authorization: see `Proxy`.
+        identity: see `Proxy`.
         extend: adds further paths of the front door (the admin page) before the table is closed.
     """
 
@@ -53,7 +55,7 @@ class FrontDoor:
         log: Log,
         *,
         public_paths: Sequence[str] = (),
-        agent_authorization: str | None = None,
+        identity: Identity | None = None,
         extend: Callable[[Endpoints, Unhurried], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -62,11 +64,13 @@ class FrontDoor:
         self._public_paths = tuple(public_paths)
         self._monotonic = monotonic
         self._unhurried = Unhurried()
-        self._proxy = Proxy(operations, agent_authorization=agent_authorization)
+        self._proxy = Proxy(operations, identity=identity)
         self._runner: web.AppRunner | None = None
         endpoints = Endpoints(gatekeeper)
         add_health(endpoints, operations)
         Api(operations, self._unhurried).add_to(endpoints)
+        if gatekeeper.login is not None:
+            gatekeeper.login.add_to(endpoints)
         if extend is not None:
             extend(endpoints, self._unhurried)
         for pattern in ("/api/admin", "/_admin", "/api/admin/{rest:.*}", "/_admin/{rest:.*}"):
@@ -103,13 +107,18 @@ class FrontDoor:
             self._runner = None
         await self._proxy.close()
         await self._unhurried.close()
+        await self._gatekeeper.close()
 
     async def _hang_up(self, app: web.Application) -> None:
         self._proxy.begin_close()
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         public = is_public(request.raw_path, self._public_paths)
-        visitor = self._gatekeeper.admit(request.method, request.headers, Access.OPEN if public else Access.USER)
+        access = Access.OPEN if public else Access.USER
+        visitor = await self._gatekeeper.admit(request.method, request.headers, access, peer=request.remote or "")
+        request[VISITOR] = visitor
+        if not public and is_navigation(request) and (clean := without_token(request.raw_path)) is not None:
+            return web.Response(status=303, headers={"Location": clean, "Cache-Control": "no-store"})
         return await self._proxy.handle(request, ANYONE if public else visitor)
 
     @web.middleware
@@ -137,6 +146,10 @@ class FrontDoor:
         try:
             refuse_unclear(request.raw_path)
             return await handler(request)
+        except HttpError as error:
+            login = self._gatekeeper.login
+            page = login.instead_of(request, error) if login is not None else None
+            return page or refusal(request, error) or error_answer(error)
         except MoltinitError as error:
             return error_answer(error)
         except web.HTTPException as error:

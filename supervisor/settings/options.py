@@ -203,8 +203,14 @@ OWN = (
         "MOLTINIT_OPERATOR_TOKEN",
         token,
         "(the gateway token)",
-        "bearer, or password, of the front door in token mode",
+        "what the login page and bearers are asked for in token mode; set by itself, it counts beside Access, too",
         secret=True,
+    ),
+    Option(
+        "MOLTINIT_OPERATORS",
+        words,
+        "(everybody whom Access lets in)",
+        "who may use the operator's paths: e-mail addresses, names (client ids) of service tokens; with Access only",
     ),
     Option("MOLTINIT_AGENT", choice("openclaw", "echo"), "openclaw", "which agent to run"),
     Option(

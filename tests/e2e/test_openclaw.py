@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from agent_runtime.openclaw.rpc import Rpc
+from agent_runtime.openclaw.rpc import Rpc, RpcError
 from tests.support.daemon import Daemon, life
 from tests.support.model_server import ModelServer, model_server
 from tests.support.s3 import Bucket
@@ -184,12 +184,15 @@ async def test_a_key_that_was_rotated_takes_effect_and_what_the_user_changed_sta
         await second.ready()
         config = json.loads(path.read_text())
         assert config["agents"]["defaults"]["model"]["primary"] == "anthropic/claude-opus-5"
-        assert config["gateway"]["auth"]["mode"] == "token"
+        assert config["gateway"]["auth"]["mode"] == "trusted-proxy"
         assert "a-token-of-the-operator" not in path.read_text()
-        async with Rpc(
-            f"ws://127.0.0.1:{second.variables['MOLTINIT_AGENT_PORT']}/", "a-token-of-the-operator-0123"
-        ) as direct:
+        address = f"ws://127.0.0.1:{second.variables['MOLTINIT_AGENT_PORT']}/"
+        async with Rpc(address, "a-token-of-the-operator-0123") as direct:
             assert await direct.call("health")
+        for wrong in (None, "a-token-of-somebody-else-0123"):
+            with pytest.raises(RpcError):
+                async with Rpc(address, wrong):
+                    pass
 
 
 def _moltworker_state(home: Path, name: str, config_name: str) -> Path:

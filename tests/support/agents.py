@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent_runtime.contract import ConfigureReport, ExitVerdict, LaunchSpec, Probe, RuntimeFault, StateLayout
+from agent_runtime.contract import Caller, ConfigureReport, ExitVerdict, LaunchSpec, Probe, RuntimeFault, StateLayout
 
 UP = Probe(True)
 
@@ -40,6 +40,10 @@ class ScriptedAgent:
     name = "scripted"
     layout = StateLayout()
     address = ("127.0.0.1", 1)
+    identity_headers: frozenset[str] = frozenset()
+
+    def introduce(self, caller: Caller) -> Mapping[str, str]:
+        return {}
 
     def version(self) -> str:
         return "1"

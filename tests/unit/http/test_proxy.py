@@ -9,6 +9,8 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
+from agent_runtime.contract import Caller
+from supervisor.http.identity import Identity
 from tests.unit.http.support import (
     TOKEN,
     Door,
@@ -139,14 +141,23 @@ async def test_the_operator_token_ends_at_the_front_door(agent: Agent) -> None:
             assert not [name for name, _ in got["headers"] if name == "Authorization"]
 
 
-async def test_the_operator_token_is_exchanged_for_the_agents(agent: Agent) -> None:
-    options = {"keeper": token_keeper(), "agent_authorization": "Bearer the-agents-own"}
-    async with (
-        running(agent, **options) as (door, session),
-        session.get(door.url + "/", headers={"Authorization": f"Bearer {TOKEN}"}) as answer,
-    ):
-        got = await answer.json()
-    assert ["Authorization", "Bearer the-agents-own"] in got["headers"]
+async def test_the_agent_is_told_who_is_asking(agent: Agent) -> None:
+    def introduce(caller: Caller) -> dict[str, str]:
+        return {"X-Caller": f"{caller.name} {caller.operator} {caller.address} {caller.scheme} {caller.host}"}
+
+    options = {
+        "keeper": token_keeper(),
+        "identity": Identity(introduce, frozenset({"x-caller"}), public_origins=("https://claw.example.com",)),
+        "public_paths": ["/hooks"],
+    }
+    async with running(agent, **options) as (door, session):
+        sent = {"Authorization": f"Bearer {TOKEN}", "X-Caller": "eve", "Host": "claw.example.com"}
+        async with session.get(door.url + "/", headers=sent) as answer:
+            got = await answer.json()
+        assert ["X-Caller", "operator True 127.0.0.1 https claw.example.com"] in got["headers"]
+        async with session.post(door.url + "/hooks/x", headers={"X-Caller": "eve", "Host": "other"}) as answer:
+            got = await answer.json()
+        assert ["X-Caller", "False 127.0.0.1 http other"] in got["headers"]
 
 
 async def test_in_mode_none_the_clients_authorization_is_for_the_agent(agent: Agent) -> None:

@@ -204,3 +204,39 @@ def test_every_setting_says_where_it_came_from_and_hides_secrets() -> None:
 def test_the_documentation_lists_the_settings_as_they_are() -> None:
     page = Path(__file__).parents[3] / "docs" / "settings.md"
     assert page.read_text() == document(), "run: python -m supervisor.settings > docs/settings.md"
+
+
+ACCESS = {"CF_ACCESS_TEAM_DOMAIN": "team.cloudflareaccess.com", "CF_ACCESS_AUD": "aud"}
+
+
+def test_beside_access_only_a_token_counts_that_was_set_for_that() -> None:
+    gateway_only = read({**ACCESS, "MOLTBOT_GATEWAY_TOKEN": TOKEN})
+    assert gateway_only.operator_token is None
+    assert TOKEN in gateway_only.secrets()
+    explicit = read({**ACCESS, "MOLTINIT_OPERATOR_TOKEN": TOKEN}).operator_token
+    assert explicit is not None
+    assert explicit.reveal() == TOKEN
+
+
+def test_operators_can_be_told_apart_with_access_only() -> None:
+    settings = read({**ACCESS, "MOLTINIT_OPERATORS": "alice@example.com, bot.access"})
+    assert settings.operators == ("alice@example.com", "bot.access")
+    assert "MOLTINIT_OPERATORS" in complaint({"MOLTINIT_OPERATORS": "alice@example.com"})
+    assert "MOLTINIT_OPERATORS" in complaint({"MOLTINIT_OPERATORS": "a@b.c", "MOLTINIT_OPERATOR_TOKEN": TOKEN})
+
+
+@pytest.mark.parametrize(
+    ("environ", "origins"),
+    [
+        ({}, ("http://localhost:8080", "http://127.0.0.1:8080")),
+        ({"MOLTINIT_LISTEN": "0.0.0.0:80", "MOLTINIT_OPERATOR_TOKEN": TOKEN}, ()),
+        (
+            {"MOLTINIT_LISTEN": "0.0.0.0:80", "WORKER_URL": "https://claw.example.com/x", **ACCESS},
+            ("https://claw.example.com", "http://localhost:80", "http://127.0.0.1:80"),
+        ),
+    ],
+)
+def test_the_agents_page_has_origins_unless_nobody_knows_them(
+    environ: dict[str, str], origins: tuple[str, ...]
+) -> None:
+    assert read(environ).agent_origins == origins
