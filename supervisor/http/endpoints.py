@@ -49,6 +49,10 @@ class Endpoints:
         """Claim all paths of a pattern that no other entry answers: they are 404 here, and nobody else's."""
         self._table.setdefault(path, _Endpoint(access))
 
+    def patterns(self) -> tuple[str, ...]:
+        """All paths of the table, as a router takes them."""
+        return tuple(self._table)
+
     def install(self, router: web.UrlDispatcher) -> None:
         """Register the paths, in the order in which they were added."""
         for path, endpoint in self._table.items():

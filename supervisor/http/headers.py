@@ -84,16 +84,31 @@ def to_agent(
 
 def to_client(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
     """The headers of an answer as the client gets them."""
-    return _end_to_end(headers)
+    passed = _end_to_end(headers)
+    if "Set-Cookie" in passed:
+        # The agent cannot sign anybody out, or in as somebody else.
+        cookies = [value for value in passed.popall("Set-Cookie") if _set_name(value) not in _OWN_COOKIES]
+        passed.extend([("Set-Cookie", value) for value in cookies])
+    if passed.get("Content-Type", "").startswith("text/event-stream"):
+        passed.setdefault("X-Accel-Buffering", "no")  # another proxy before us must not collect events
+    return passed
 
 
 def _end_to_end(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
     named = {name.strip().lower() for value in headers.getall("Connection", []) for name in value.split(",")}
     passed = CIMultiDict(headers)
     for name in {name.lower() for name in headers}:
-        if name in _HOP_BY_HOP or (name in named and name not in ("host", "content-length")):
+        # Some programs read `transfer_encoding` as `transfer-encoding`, so it is as if it were.
+        plain = name.replace("_", "-") if "_" in name else name
+        disguised = plain != name and plain in ("host", "content-length")
+        if plain in _HOP_BY_HOP or disguised or (name in named and name not in ("host", "content-length")):
             passed.popall(name)
     return passed
+
+
+def _set_name(cookie: str) -> str:
+    # A cookie without a name (`=name=value`) is sent back as `name=value`.
+    return cookie_name(cookie.partition(";")[0].lstrip("= \t"))
 
 
 def _speaks_of_identity(name: str, further: Collection[str]) -> bool:

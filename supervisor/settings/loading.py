@@ -176,6 +176,7 @@ def _build(reader: _Reader, cwd: Path, is_root: bool, in_image: bool) -> Setting
         access_audiences=reader.get("CF_ACCESS_AUD") or (),
         operators=reader.get("MOLTINIT_OPERATORS") or (),
         public_origins=(_origin(worker_url),) if worker_url else (),
+        public_paths=reader.get("MOLTINIT_PUBLIC_PATHS") or (),
         agent=reader.text("MOLTINIT_AGENT") or "openclaw",
         agent_home=_path(reader, "MOLTINIT_AGENT_HOME", cwd) or home / "agent",
         agent_port=reader.get("MOLTINIT_AGENT_PORT") or 18789,

@@ -45,6 +45,7 @@ class Settings:
     access_audiences: tuple[str, ...]
     operators: tuple[str, ...]
     public_origins: tuple[str, ...]
+    public_paths: tuple[str, ...]
     agent: str
     agent_home: Path
     agent_port: int

@@ -98,6 +98,19 @@ def test_an_unknown_variable_of_ours_is_an_error_with_a_suggestion() -> None:
         ("DEV_MODE", "maybe", "true or false"),
         ("WORKER_URL", "http://claw.example.com", "https"),
         ("CF_ACCESS_TEAM_DOMAIN", "http://team.example.com", "https"),
+        ("MOLTINIT_PUBLIC_PATHS", "hooks", "/hooks/telegram"),
+        ("MOLTINIT_PUBLIC_PATHS", "/hooks/", "/hooks/*"),
+        ("MOLTINIT_PUBLIC_PATHS", "/*", "front door"),
+        ("MOLTINIT_PUBLIC_PATHS", "/", "/hooks/telegram"),
+        ("MOLTINIT_PUBLIC_PATHS", "/a*", "differently"),
+        ("MOLTINIT_PUBLIC_PATHS", "/a/*/b", "differently"),
+        ("MOLTINIT_PUBLIC_PATHS", "/a//b", "differently"),
+        ("MOLTINIT_PUBLIC_PATHS", "/a/../b", "differently"),
+        ("MOLTINIT_PUBLIC_PATHS", "/%61", "differently"),
+        ("MOLTINIT_PUBLIC_PATHS", "/a?b", "differently"),
+        ("MOLTINIT_PUBLIC_PATHS", "/_admin/x", "front door"),
+        ("MOLTINIT_PUBLIC_PATHS", "/API/*", "front door"),
+        ("MOLTINIT_PUBLIC_PATHS", "/status", "front door"),
     ],
 )
 def test_a_bad_value_is_named_with_what_would_be_right(name: str, value: str, right: str) -> None:
@@ -105,6 +118,11 @@ def test_a_bad_value_is_named_with_what_would_be_right(name: str, value: str, ri
     assert name in message
     assert repr(value) in message
     assert right in message
+
+
+def test_public_paths_are_a_list_and_none_by_default() -> None:
+    assert read({}).public_paths == ()
+    assert read({"MOLTINIT_PUBLIC_PATHS": "/hooks/telegram, /slack/*"}).public_paths == ("/hooks/telegram", "/slack/*")
 
 
 def test_a_bad_secret_is_named_but_not_shown() -> None:
