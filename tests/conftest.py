@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.s3 import Bucket, MotoServer, bucket_on, moto_server
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
 
 PROJECT = Path(__file__).parents[1]
 
@@ -25,6 +29,15 @@ async def bucket(s3: MotoServer) -> AsyncIterator[Bucket]:
     """A bucket of one's own on it."""
     async with bucket_on(s3) as bucket:
         yield bucket
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """A real Chromium; one second to start."""
+    from tests.support.browser import chromium
+
+    async with chromium() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
 """The echo agent: keeps what it is told in SQLite and in JSONL.
 
 `POST /say {"text"}` answers `{"n"}`, `GET /history` all that was said, the WebSocket `/ws` echoes, `/startupz` says
-that it runs. It takes its HOME and port from the environment, and stops on SIGTERM.
+that it runs; `POST /count` answers how many bytes it got, `GET /bytes/N` sends N. It takes its HOME and port from the
+environment, and stops on SIGTERM.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import sqlite3
 from pathlib import Path
 
 from aiohttp import WSMsgType, web
+
+PIECE = b"moltinit" * 32768
 
 
 class Conversation:
@@ -69,6 +72,22 @@ def application(conversation: Conversation) -> web.Application:
                 await answer.send_bytes(message.data)
         return answer
 
+    async def count(request: web.Request) -> web.Response:
+        received = 0
+        async for piece in request.content.iter_any():
+            received += len(piece)
+        return web.json_response({"bytes": received})
+
+    async def send(request: web.Request) -> web.StreamResponse:
+        left = int(request.match_info["n"])
+        answer = web.StreamResponse(headers={"Content-Length": str(left)})
+        await answer.prepare(request)
+        while left > 0:
+            piece = PIECE[:left]
+            await answer.write(piece)
+            left -= len(piece)
+        return answer
+
     app.add_routes(
         [
             web.get("/", page),
@@ -76,6 +95,8 @@ def application(conversation: Conversation) -> web.Application:
             web.get("/history", history),
             web.get("/startupz", startupz),
             web.get("/ws", socket),
+            web.post("/count", count),
+            web.get("/bytes/{n:[0-9]+}", send),
         ]
     )
     return app

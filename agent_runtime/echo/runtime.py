@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import agent_runtime
 from agent_runtime.contract import (
     AgentSettings,
+    Caller,
     ConfigureReport,
     ExitVerdict,
     LaunchSpec,
@@ -18,6 +19,8 @@ from agent_runtime.contract import (
     StateLayout,
 )
 from agent_runtime.probing import HttpProbe
+
+CALLER_HEADER = "x-echo-caller"
 
 
 class Echo:
@@ -42,6 +45,13 @@ class Echo:
     @property
     def devices(self) -> None:
         return None
+
+    @property
+    def identity_headers(self) -> frozenset[str]:
+        return frozenset({CALLER_HEADER})
+
+    def introduce(self, caller: Caller) -> Mapping[str, str]:
+        return {CALLER_HEADER: caller.name} if caller.name else {}
 
     def version(self) -> str:
         return "1"

@@ -11,11 +11,12 @@ from typing import Any
 
 from agent_runtime.contract import AgentSettings, ConfigureReport, RuntimeFault
 from agent_runtime.openclaw.channels import channels
+from agent_runtime.openclaw.identity import auth_settings
 from agent_runtime.openclaw.layout import CONFIG, LEGACY_CONFIGS, OWNED_BASE, STATE
 from agent_runtime.openclaw.merge import MISSING, Config, Owned, Rule, get, merge, put
-from agent_runtime.openclaw.providers import providers, secret_ref
+from agent_runtime.openclaw.providers import providers
 
-TOKEN_VARIABLE = "OPENCLAW_GATEWAY_TOKEN"
+LOOPBACK = ["127.0.0.1", "::1"]
 
 
 def owned_settings(settings: AgentSettings) -> list[Owned]:
@@ -24,17 +25,14 @@ def owned_settings(settings: AgentSettings) -> list[Owned]:
 
 
 def _gateway(settings: AgentSettings) -> list[Owned]:
-    auth: dict[str, Any] = {"mode": "none"}
-    if settings.token is not None:
-        auth = {"mode": "token", "token": secret_ref(TOKEN_VARIABLE)}
     owned = [
         Owned(("gateway", "mode"), "local", Rule.ENFORCED),
         Owned(("gateway", "port"), settings.port, Rule.ENFORCED),
         # In a container its own default is all addresses, with a refusal to start where no auth is set.
         Owned(("gateway", "bind"), "loopback", Rule.ENFORCED),
-        Owned(("gateway", "auth"), auth, Rule.ENFORCED),
-        # The front door strips forwarding headers; nobody else is to be believed.
-        Owned(("gateway", "trustedProxies"), [], Rule.ENFORCED),
+        Owned(("gateway", "auth"), auth_settings(settings), Rule.ENFORCED),
+        # The front door is on this machine, and says who is asking.
+        Owned(("gateway", "trustedProxies"), LOOPBACK, Rule.ENFORCED),
         # The VM's program comes with the image; an update would be gone with the VM, and restarts on its own terms.
         Owned(("update", "checkOnStart"), False, Rule.DEFAULT),
         Owned(("discovery", "mdns", "mode"), "off", Rule.DEFAULT),
@@ -43,6 +41,9 @@ def _gateway(settings: AgentSettings) -> list[Owned]:
     ]
     if settings.public_origins:
         owned.append(Owned(("gateway", "controlUi", "allowedOrigins"), list(settings.public_origins)))
+    else:
+        # Under which name people come is known to nobody; that Origin and Host agree is checked by the front door, too.
+        owned.append(Owned(("gateway", "controlUi", "dangerouslyAllowHostHeaderOriginFallback"), True))
     return owned
 
 

@@ -1,7 +1,7 @@
 """The gateway's WebSocket protocol, version 4, as far as a supervisor needs it: one connection, a few calls.
 
-From a direct loopback connection with the gateway's token (or none where it has none), the client `gateway-client` in
-the mode `backend` gets all scopes without a device of its own.
+From a direct loopback connection with the gateway's password, the client `gateway-client` in the mode `backend` gets
+all scopes without a device of its own.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class RpcError(Exception):
 class Rpc:
     """One connection; calls are made one after another."""
 
-    def __init__(self, url: str, token: str | None, *, version: str = "0.1.0") -> None:
+    def __init__(self, url: str, password: str | None, *, version: str = "0.1.0") -> None:
         self._url = url
-        self._token = token
+        self._password = password
         self._version = version
         self._session: aiohttp.ClientSession | None = None
         self._socket: aiohttp.ClientWebSocketResponse | None = None
@@ -85,8 +85,8 @@ class Rpc:
             "locale": "en-US",
             "userAgent": "moltinit",
         }
-        if self._token is not None:
-            parameters["auth"] = {"token": self._token}
+        if self._password is not None:
+            parameters["auth"] = {"password": self._password}
         return await self.call("connect", parameters)
 
     async def call(self, method: str, parameters: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import os
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from agent_runtime.contract import (
     AgentSettings,
+    Caller,
     ConfigureReport,
     DeviceRegistry,
     ExitVerdict,
@@ -20,8 +21,9 @@ from agent_runtime.contract import (
     Probe,
     StateLayout,
 )
-from agent_runtime.openclaw.config import TOKEN_VARIABLE, configure
+from agent_runtime.openclaw.config import configure
 from agent_runtime.openclaw.devices import GatewayDevices
+from agent_runtime.openclaw.identity import IDENTITY_HEADERS, PASSWORD_VARIABLE, introduction
 from agent_runtime.openclaw.layout import CONFIG, LAYOUT, STATE, databases
 from agent_runtime.openclaw.leases import remove_leases
 from agent_runtime.openclaw.program import Program, find_program
@@ -58,6 +60,13 @@ class OpenClaw:
     @property
     def devices(self) -> DeviceRegistry:
         return GatewayDevices(self._rpc)
+
+    @property
+    def identity_headers(self) -> frozenset[str]:
+        return IDENTITY_HEADERS
+
+    def introduce(self, caller: Caller) -> Mapping[str, str]:
+        return introduction(caller)
 
     def _find(self) -> Program:
         if self._program is None:
@@ -136,7 +145,7 @@ class OpenClaw:
             **{name: value for name, value in settings.variables.items() if name != "CDP_SECRET"},
         }
         if settings.token is not None:
-            environment[TOKEN_VARIABLE] = settings.token
+            environment[PASSWORD_VARIABLE] = settings.token
         if zone := os.environ.get("TZ"):
             environment["TZ"] = zone
         return environment

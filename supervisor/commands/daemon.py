@@ -26,9 +26,9 @@ class DaemonAnswered(MoltinitError):
 class DaemonClient:
     """One daemon's API."""
 
-    def __init__(self, url: str, token: str | None) -> None:
+    def __init__(self, url: str, credential: str) -> None:
         self._url = url
-        self._token = token
+        self._credential = credential
 
     def get(self, path: str) -> Any:
         """JSON of a GET."""
@@ -52,9 +52,8 @@ class DaemonClient:
         )
         if body is not None:
             request.add_header("Content-Type", "application/json")
-        if self._token:
-            request.add_header("Authorization", f"Bearer {self._token}")
-        # No proxy out of the environment: the daemon is on this machine, and the token must not leave it.
+        request.add_header("Authorization", f"Bearer {self._credential}")
+        # No proxy out of the environment: the daemon is on this machine, and the credential must not leave it.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=SLOW_SECONDS) as answer:
@@ -75,14 +74,11 @@ def _as_error(answer: urllib.error.HTTPError) -> MoltinitError:
     except (ValueError, KeyError, TypeError):
         return UsageError(
             f"the daemon answered {answer.code} {answer.reason}",
-            hint="give this command the same settings as the daemon (MOLTINIT_OPERATOR_TOKEN)",
+            hint="see the daemon's log",
         )
 
 
 def find_daemon(settings: Settings) -> DaemonClient | None:
     """The daemon on this disk, or None."""
-    url = DaemonFile(settings.home).url()
-    if url is None:
-        return None
-    token = settings.operator_token or settings.gateway_token
-    return DaemonClient(url, token.reveal() if token else None)
+    found = DaemonFile(settings.home).read()
+    return DaemonClient(*found) if found is not None else None

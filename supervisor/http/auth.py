@@ -1,28 +1,34 @@
 """Who may: the three modes of `MOLTINIT_AUTH`, and what holds in each of them against other people's pages.
 
-A gatekeeper sees the method and the headers, nothing else; it names who is asking or raises `HttpError`.
+A gatekeeper sees the method, the headers and the peer's address, nothing else: no secret in a URL can be taken for one.
+It names who is asking or raises `HttpError`.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from multidict import CIMultiDictProxy
 
+from supervisor.clock import Clock, SystemClock
 from supervisor.errors import SettingsError
 from supervisor.http.answers import HttpError
+from supervisor.http.bearers import Bearers
 from supervisor.http.origins import Origins, is_loopback_name
+
+if TYPE_CHECKING:
+    from supervisor.http.access import AccessRules
+    from supervisor.http.login import Login
 
 Headers = CIMultiDictProxy[str]
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
+OPERATOR = "operator"
+"""The name of whoever holds the operator's credential, or sits at the machine."""
 
 
 class Access(Enum):
@@ -35,9 +41,20 @@ class Access(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who is asking. `spent_authorization`: the Authorization header was meant for the front door."""
+    """Who is asking.
+
+    Args:
+        name: for the audit log and for the agent: an e-mail address, a service's name, `operator`, or `anyone`.
+        via: how that is known: `loopback`, `bearer`, `session`, `local`, `access`, `service`; empty for anyone.
+        operator: may use the operator's paths.
+        address: the client's address where something better than the peer's is known.
+        spent_authorization: the Authorization header was meant for the front door.
+    """
 
     name: str
+    via: str = ""
+    operator: bool = False
+    address: str = ""
     spent_authorization: bool = False
 
 
@@ -47,8 +64,21 @@ ANYONE = Visitor("anyone")
 class Gatekeeper(Protocol):
     """Lets a request in or refuses it."""
 
-    def admit(self, method: str, headers: Headers, access: Access) -> Visitor:
-        """Who is asking. Raises `HttpError` with 401, 403 or 501."""
+    @property
+    def login(self) -> Login | None:
+        """The page at which a browser gets a session, where the mode has one."""
+        ...
+
+    async def admit(self, method: str, headers: Headers, access: Access, *, peer: str = "") -> Visitor:
+        """Who is asking. Raises `HttpError` with 401, 403, 429 or 503.
+
+        Args:
+            peer: the address at the other end of the connection.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give back connections."""
         ...
 
 
@@ -62,15 +92,18 @@ class LoopbackGatekeeper:
         SettingsError: the front door is not bound to loopback.
     """
 
-    def __init__(self, listen_host: str, origins: Origins) -> None:
+    login: Login | None = None
+
+    def __init__(self, listen_host: str, origins: Origins, bearers: Bearers) -> None:
         if not is_loopback_name(listen_host):
             raise SettingsError(
                 f"MOLTINIT_AUTH is none, but MOLTINIT_LISTEN ({listen_host}) is not a loopback address.",
                 hint="Set MOLTINIT_OPERATOR_TOKEN, or the Access settings, or listen on 127.0.0.1.",
             )
         self._origins = origins
+        self._bearers = bearers
 
-    def admit(self, method: str, headers: Headers, access: Access) -> Visitor:
+    async def admit(self, method: str, headers: Headers, access: Access, *, peer: str = "") -> Visitor:
         if access is Access.OPEN:
             return ANYONE
         hosts = headers.getall("Host", [])
@@ -82,86 +115,11 @@ class LoopbackGatekeeper:
                 hint="Open the front door under its loopback address.",
             )
         refuse_cross_site(method, headers, self._origins)
-        return Visitor("loopback")
+        via = self._bearers.recognise(headers)
+        return Visitor(OPERATOR, via or "loopback", operator=True, spent_authorization=via is not None)
 
-
-class TokenGatekeeper:
-    """Mode `token`: the operator token, as a bearer, or as the password of Basic with any user name.
-
-    A browser asks for the latter by itself.
-
-    Raises:
-        SettingsError: the token is too short to withstand guessing.
-    """
-
-    def __init__(self, token: str, origins: Origins) -> None:
-        if len(token) < 16:
-            raise SettingsError(
-                "MOLTINIT_OPERATOR_TOKEN is shorter than 16 characters.",
-                hint="Make one with: openssl rand -hex 32",
-            )
-        self._digest = _digest(token)
-        self._origins = origins
-
-    def admit(self, method: str, headers: Headers, access: Access) -> Visitor:
-        if access is Access.OPEN:
-            return ANYONE
-        offered = headers.getall("Authorization", [])
-        secret = _secret_of(offered[0]) if len(offered) == 1 else None
-        if secret is None or not hmac.compare_digest(_digest(secret), self._digest):
-            raise HttpError(
-                401,
-                "unauthorized",
-                "The operator token is missing or wrong.",
-                hint="Send it as 'Authorization: Bearer …', or log in with it as the password.",
-                headers={"WWW-Authenticate": 'Basic realm="moltinit", charset="UTF-8"'},
-            )
-        refuse_cross_site(method, headers, self._origins)
-        return Visitor("operator", spent_authorization=True)
-
-
-class ClosedGatekeeper:
-    """Stands where a mode cannot be enforced: lets nobody in, and says why."""
-
-    def __init__(self, reason: HttpError) -> None:
-        self._reason = reason
-
-    def admit(self, method: str, headers: Headers, access: Access) -> Visitor:
-        if access is Access.OPEN:
-            return ANYONE
-        reason = self._reason
-        raise HttpError(reason.status, reason.code, reason.message, hint=reason.hint)
-
-
-def gatekeeper(
-    mode: str, *, listen_host: str, operator_token: str | None, public_origins: Sequence[str] = ()
-) -> Gatekeeper:
-    """The gatekeeper of a mode.
-
-    Args:
-        mode: `none`, `token` or `access`.
-        public_origins: origins (`https://host`) under which people reach the front door.
-
-    Raises:
-        SettingsError: the mode is unknown, or cannot be used with these settings.
-    """
-    origins = Origins(public_origins)
-    if mode == "none":
-        return LoopbackGatekeeper(listen_host, origins)
-    if mode == "token":
-        if not operator_token:
-            raise SettingsError("MOLTINIT_AUTH is token, but there is no token.", hint="Set MOLTINIT_OPERATOR_TOKEN.")
-        return TokenGatekeeper(operator_token, origins)
-    if mode == "access":
-        return ClosedGatekeeper(
-            HttpError(
-                501,
-                "access-not-built",
-                "Cloudflare Access cannot be checked by this version, so nobody is let in.",
-                hint="Set MOLTINIT_AUTH=token and MOLTINIT_OPERATOR_TOKEN.",
-            )
-        )
-    raise SettingsError(f"MOLTINIT_AUTH is {mode!r}.", hint="Use none, token or access.")
+    async def close(self) -> None:
+        return None
 
 
 def refuse_cross_site(method: str, headers: Headers, origins: Origins) -> None:
@@ -189,20 +147,66 @@ def refuse_cross_site(method: str, headers: Headers, origins: Origins) -> None:
         )
 
 
-def _digest(secret: str) -> bytes:
-    # Of equal length whatever was offered, so that the comparison does not tell the token's length.
-    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+def require_operator(visitor: Visitor, access: Access) -> Visitor:
+    """The visitor, where the path is for him. Raises `HttpError` 403."""
+    if access is Access.OPERATOR and not visitor.operator:
+        raise HttpError(
+            403,
+            "operators-only",
+            f"This is for operators, and {visitor.name} is none.",
+            hint="MOLTINIT_OPERATORS lists them.",
+        )
+    return visitor
 
 
-def _secret_of(authorization: str) -> str | None:
-    scheme, _, value = authorization.partition(" ")
-    if scheme.lower() == "bearer":
-        return value.strip()
-    if scheme.lower() != "basic":
-        return None
-    try:
-        decoded = base64.b64decode(value.strip(), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        return None
-    _, colon, password = decoded.partition(":")
-    return password if colon else None
+def unauthorized(message: str, *, hint: str) -> HttpError:
+    """401, which a browser does not answer with a password box of its own."""
+    challenge = {"WWW-Authenticate": 'Bearer realm="moltinit"'}
+    return HttpError(401, "unauthorized", message, hint=hint, headers=challenge)
+
+
+def gatekeeper(
+    mode: str,
+    *,
+    listen_host: str,
+    operator_token: str | None,
+    public_origins: Sequence[str] = (),
+    local_credential: str | None = None,
+    access: AccessRules | None = None,
+    clock: Clock | None = None,
+    on_trouble: Callable[[str], None] = lambda text: None,
+) -> Gatekeeper:
+    """The gatekeeper of a mode.
+
+    Args:
+        mode: `none`, `token` or `access`.
+        operator_token: the bearer that counts; in the mode `access`, beside it.
+        public_origins: origins (`https://host`) under which people reach the front door.
+        local_credential: what the daemon's own commands present; of this life alone.
+        access: whose tokens count in the mode `access`.
+        on_trouble: told of what keeps the gatekeeper from its work, and an empty text when that is over.
+
+    Raises:
+        SettingsError: the mode is unknown, or cannot be used with these settings.
+    """
+    origins = Origins(public_origins)
+    clock = clock or SystemClock()
+    if mode == "none":
+        return LoopbackGatekeeper(listen_host, origins, Bearers({"local": local_credential}))
+    bearers = Bearers({"bearer": operator_token, "local": local_credential})
+    if mode == "token":
+        from supervisor.http.tokens import TokenGatekeeper
+
+        if not operator_token:
+            raise SettingsError("MOLTINIT_AUTH is token, but there is no token.", hint="Set MOLTINIT_OPERATOR_TOKEN.")
+        return TokenGatekeeper(operator_token, origins, bearers, now=clock.time, monotonic=clock.monotonic)
+    if mode == "access":
+        from supervisor.http.access import AccessGatekeeper
+
+        if access is None or not access.audiences:
+            raise SettingsError(
+                "MOLTINIT_AUTH is access, but the team or the application is not known.",
+                hint="Set CF_ACCESS_TEAM_DOMAIN and CF_ACCESS_AUD.",
+            )
+        return AccessGatekeeper(access, origins, bearers, clock=clock, on_trouble=on_trouble)
+    raise SettingsError(f"MOLTINIT_AUTH is {mode!r}.", hint="Use none, token or access.")

@@ -25,6 +25,7 @@ LINGER_SECONDS = 1.0
 LINGER_BYTES = 1024 * 1024
 
 _REASONS = {200: "OK", 400: "Bad Request", 405: "Method Not Allowed", 503: "Service Unavailable"}
+_JSON = {"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _HEALTH_PATHS = ("/livez", "/readyz", "/startupz")
 
 
@@ -121,18 +122,27 @@ class EarlyResponder:
         self.start()
 
     async def _answer(self, connection: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        with connection:
-            try:
-                async with asyncio.timeout(self._request_seconds):
-                    head = await _read_head(connection)
-                    if head:
-                        await loop.sock_sendall(connection, respond(head, self._phase()))
-                        connection.shutdown(socket.SHUT_WR)
-                async with asyncio.timeout(LINGER_SECONDS):
-                    await _discard(connection)
-            except (OSError, TimeoutError):
-                return  # the client left or dawdles: nobody is waiting for an answer
+        await answer_once(connection, lambda head: respond(head, self._phase()), seconds=self._request_seconds)
+
+
+async def answer_once(connection: socket.socket, answer: Callable[[bytes], bytes], *, seconds: float) -> None:
+    """Read one request's head, send what `answer` makes of it, and close the connection.
+
+    Args:
+        seconds: how long the client may take for all of it.
+    """
+    loop = asyncio.get_running_loop()
+    with connection:
+        try:
+            async with asyncio.timeout(seconds):
+                head = await _read_head(connection)
+                if head:
+                    await loop.sock_sendall(connection, answer(head))
+                    connection.shutdown(socket.SHUT_WR)
+            async with asyncio.timeout(LINGER_SECONDS):
+                await _discard(connection)
+        except (OSError, TimeoutError):
+            return  # the client left or dawdles: nobody is waiting for an answer
 
 
 async def _read_head(connection: socket.socket) -> bytes:
@@ -153,25 +163,45 @@ async def _discard(connection: socket.socket) -> None:
         left -= len(received)
 
 
-def respond(head: bytes, phase: str) -> bytes:
-    """The whole answer to a request head; the connection is closed after it."""
+Health = Callable[[str], tuple[int, dict[str, object]]]
+"""From a probe's path to status and document."""
+
+
+def respond(head: bytes, phase: str, health: Health | None = None, *, busy: bool = False) -> bytes:
+    """The whole answer to a request head; the connection is closed after it.
+
+    Args:
+        health: what the probes are told; None says that the daemon starts.
+        busy: there is an agent, but no place for the connection.
+    """
     method, _, rest = head.split(b"\r\n", 1)[0].decode("latin-1").partition(" ")
     target, _, version = rest.partition(" ")
     if b"\r\n\r\n" not in head or not version.startswith("HTTP/1.") or not target.startswith("/"):
-        return _assemble(400, {"Content-Type": "application/json"}, b'{"error":{"code":"bad-request"}}\n')
+        return _assemble(400, _JSON, b'{"error":{"code":"bad-request"}}\n')
     path = target.partition("?")[0]
-    if path in _HEALTH_PATHS and method not in ("GET", "HEAD"):
-        return _assemble(405, {"Allow": "GET, HEAD"}, b"")
+    with_body = method != "HEAD"
     if path in _HEALTH_PATHS:
-        status, document = _health(path, phase)
-        headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
-        body = json.dumps(document).encode() + b"\n"
-    else:
-        status, headers, body = 503, pages.HEADERS, pages.waiting_page(phase)
-    return _assemble(status, headers, body, with_body=method != "HEAD")
+        if method not in ("GET", "HEAD"):
+            return _assemble(405, {"Allow": "GET, HEAD"}, b"")
+        status, document = health(path) if health is not None else _starting(path, phase)
+        return _assemble(status, _JSON, json.dumps(document).encode() + b"\n", with_body=with_body)
+    if with_body and not busy and b"text/html" in _accepted(head):
+        return _assemble(503, pages.HEADERS, pages.waiting_page(phase))
+    code, message = ("busy", "Too many connections.") if busy else ("agent-unavailable", f"Starting (phase {phase}).")
+    document = {"error": {"code": code, "message": message, "hint": "Try again in a moment."}}
+    retry = {**_JSON, "Retry-After": str(pages.REFRESH_SECONDS)}
+    return _assemble(503, retry, json.dumps(document).encode() + b"\n", with_body=with_body)
 
 
-def _health(path: str, phase: str) -> tuple[int, dict[str, object]]:
+def _accepted(head: bytes) -> bytes:
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"accept":
+            return value.lower()
+    return b""
+
+
+def _starting(path: str, phase: str) -> tuple[int, dict[str, object]]:
     if path == "/livez":
         return 200, {"ok": True, "phase": phase}
     failing = [{"code": "starting", "message": f"The daemon is starting (phase {phase})."}]

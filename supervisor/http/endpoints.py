@@ -84,6 +84,10 @@ class Endpoints:
         """Claim all paths of a pattern that no other entry answers: they are 404 here, and nobody else's."""
         self._table.setdefault(path, _Endpoint(access))
 
+    def patterns(self) -> tuple[str, ...]:
+        """All paths of the table, as a router takes them."""
+        return tuple(self._table)
+
     def install(self, router: web.UrlDispatcher) -> None:
         """Register the paths, in the order in which they were added."""
         for path, endpoint in self._table.items():
@@ -106,7 +110,9 @@ class Endpoints:
 
     async def _admitted(self, call: _Call, endpoint: _Endpoint) -> web.StreamResponse:
         request = call.request
-        call.visitor = self._gatekeeper.admit(request.method, request.headers, endpoint.access)
+        call.visitor = await self._gatekeeper.admit(
+            request.method, request.headers, endpoint.access, peer=request.remote or ""
+        )
         request[VISITOR] = call.visitor
         if endpoint.access is not Access.OPEN:
             require_own_page(request.method, request.headers)

@@ -48,6 +48,15 @@ class Origins:
             return True
         return place == _place(f"{scheme}://{host}")
 
+    def scheme(self, host: str, origin: str = "") -> str:
+        """`https` or `http`, as the browser sees it: as configured for this host, else as its Origin header says."""
+        place = _place(f"http://{host}", keep_default=True)
+        if place is not None:
+            configured = {scheme for scheme, (name, _) in self._public if name == place[0]}
+            if len(configured) == 1:
+                return configured.pop()
+        return "https" if origin.lower().startswith("https://") and self.is_own_origin(origin, host) else "http"
+
 
 def is_loopback_name(name: str) -> bool:
     """`localhost`, a name below it (RFC 6761), or a loopback address."""

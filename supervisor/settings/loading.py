@@ -150,8 +150,10 @@ def _build(reader: _Reader, cwd: Path, is_root: bool, in_image: bool) -> Setting
     home = _path(reader, "MOLTINIT_HOME", cwd) or (Path("/var/lib/moltinit") if is_root else cwd / ".moltinit")
     listen = reader.get("MOLTINIT_LISTEN") or (("0.0.0.0", 8080) if in_image else ("127.0.0.1", 8080))
     gateway_token = reader.secret("OPENCLAW_GATEWAY_TOKEN", "MOLTBOT_GATEWAY_TOKEN")
-    operator_token = reader.secret("MOLTINIT_OPERATOR_TOKEN") or gateway_token
-    auth = _auth(reader, listen[0], operator_token)
+    explicit_token = reader.secret("MOLTINIT_OPERATOR_TOKEN")
+    auth = _auth(reader, listen[0], explicit_token or gateway_token)
+    # Beside Access a token counts only where it was meant to: moltworker hands on the gateway's in any case.
+    operator_token = explicit_token if auth == "access" else explicit_token or gateway_token
     worker_url = reader.text("WORKER_URL")
     agent_variables = {
         option.name: Secret(reader.found[option.name].text) for option in options.AGENT if option.name in reader.found
@@ -172,7 +174,9 @@ def _build(reader: _Reader, cwd: Path, is_root: bool, in_image: bool) -> Setting
         gateway_token=gateway_token,
         access_team_domain=reader.text("CF_ACCESS_TEAM_DOMAIN"),
         access_audiences=reader.get("CF_ACCESS_AUD") or (),
+        operators=reader.get("MOLTINIT_OPERATORS") or (),
         public_origins=(_origin(worker_url),) if worker_url else (),
+        public_paths=reader.get("MOLTINIT_PUBLIC_PATHS") or (),
         agent=reader.text("MOLTINIT_AGENT") or "openclaw",
         agent_home=_path(reader, "MOLTINIT_AGENT_HOME", cwd) or home / "agent",
         agent_port=reader.get("MOLTINIT_AGENT_PORT") or 18789,
@@ -239,6 +243,10 @@ def _auth(reader: _Reader, host: str, operator_token: Secret | None) -> str:
     auth = reader.text("MOLTINIT_AUTH") or ("access" if access else "token" if operator_token else "none")
     if auth == "access" and not access:
         reader.problems.append("MOLTINIT_AUTH = 'access' needs CF_ACCESS_TEAM_DOMAIN and CF_ACCESS_AUD")
+    if auth != "access" and "MOLTINIT_OPERATORS" in reader.found:
+        reader.problems.append(
+            f"MOLTINIT_OPERATORS tells people apart, which only MOLTINIT_AUTH = 'access' can; it is {auth!r}"
+        )
     if auth == "token" and operator_token is None:
         reader.problems.append("MOLTINIT_AUTH = 'token' needs MOLTINIT_OPERATOR_TOKEN (openssl rand -hex 32)")
     if auth == "none" and not _is_loopback(host):

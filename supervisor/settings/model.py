@@ -43,7 +43,9 @@ class Settings:
     gateway_token: Secret | None
     access_team_domain: str | None
     access_audiences: tuple[str, ...]
+    operators: tuple[str, ...]
     public_origins: tuple[str, ...]
+    public_paths: tuple[str, ...]
     agent: str
     agent_home: Path
     agent_port: int
@@ -60,6 +62,15 @@ class Settings:
     config_file: Path | None
     dev_mode: bool
     described: tuple[Described, ...] = field(default=(), repr=False)
+
+    @property
+    def agent_origins(self) -> tuple[str, ...]:
+        """Origins of the agent's page: the public ones, and this machine's own; empty where people may come under names
+        that nobody has told."""
+        own = (f"http://localhost:{self.listen_port}", f"http://127.0.0.1:{self.listen_port}")
+        if self.public_origins:
+            return (*self.public_origins, *own)
+        return own if self.listen_host in ("localhost", "127.0.0.1") else ()
 
     def secrets(self) -> tuple[str, ...]:
         """Every secret value, for masking them wherever text leaves the process."""

@@ -106,6 +106,26 @@ def words(value: str) -> tuple[str, ...]:
     return tuple(word for part in value.splitlines() for word in (piece.strip() for piece in part.split(",")) if word)
 
 
+def public_paths(value: str) -> tuple[str, ...]:
+    """Paths that need no reading: `/hooks/telegram`, or `/hooks/*` for what is below `/hooks/`."""
+    found = words(value)
+    for pattern in found:
+        path = pattern.removesuffix("*") if pattern.endswith("/*") else pattern
+        segments = path.removesuffix("/").split("/")[1:] if path != "/" else []
+        plain = "-._~!$&'()+=:@"
+        if not path.startswith("/") or (path == pattern and path.endswith("/")):
+            raise ValueError(f"{pattern!r} is no path such as /hooks/telegram or /hooks/*")
+        if not all(segment and segment[0] != "." for segment in segments) or not all(
+            character == "/" or character in plain or (character.isascii() and character.isalnum())
+            for character in path
+        ):
+            raise ValueError(f"{pattern!r} has a character or a segment that programs read differently")
+        own = ("_admin", "api", "status", "metrics", "livez", "readyz", "startupz", "sandbox-health")
+        if not segments or segments[0].lower() in own:
+            raise ValueError(f"{pattern!r} covers paths of the front door itself")
+    return found
+
+
 def account(value: str) -> str:
     """A Cloudflare account id."""
     if len(value) != 32 or any(character not in "0123456789abcdefABCDEF" for character in value):
@@ -203,8 +223,20 @@ OWN = (
         "MOLTINIT_OPERATOR_TOKEN",
         token,
         "(the gateway token)",
-        "bearer, or password, of the front door in token mode",
+        "what the login page and bearers are asked for in token mode; set by itself, it counts beside Access, too",
         secret=True,
+    ),
+    Option(
+        "MOLTINIT_PUBLIC_PATHS",
+        public_paths,
+        "-",
+        "the agent's webhooks, which everybody may call: `/hooks/telegram`, or `/hooks/*` for all below `/hooks/`",
+    ),
+    Option(
+        "MOLTINIT_OPERATORS",
+        words,
+        "(everybody whom Access lets in)",
+        "who may use the operator's paths: e-mail addresses, names (client ids) of service tokens; with Access only",
     ),
     Option("MOLTINIT_AGENT", choice("openclaw", "echo"), "openclaw", "which agent to run"),
     Option(

@@ -234,12 +234,15 @@ async def test_a_key_that_was_rotated_takes_effect_and_what_the_user_changed_sta
         await second.ready()
         config = json.loads(path.read_text())
         assert config["agents"]["defaults"]["model"]["primary"] == "anthropic/claude-opus-5"
-        assert config["gateway"]["auth"]["mode"] == "token"
+        assert config["gateway"]["auth"]["mode"] == "trusted-proxy"
         assert "a-token-of-the-operator" not in path.read_text()
-        async with Rpc(
-            f"ws://127.0.0.1:{second.variables['MOLTINIT_AGENT_PORT']}/", "a-token-of-the-operator-0123"
-        ) as direct:
+        address = f"ws://127.0.0.1:{second.variables['MOLTINIT_AGENT_PORT']}/"
+        async with Rpc(address, "a-token-of-the-operator-0123") as direct:
             assert await direct.call("health")
+        for wrong in (None, "a-token-of-somebody-else-0123"):
+            with pytest.raises(RpcError):
+                async with Rpc(address, wrong):
+                    pass
 
 
 def _moltworker_state(home: Path, name: str, config_name: str) -> Path:

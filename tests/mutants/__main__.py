@@ -28,6 +28,7 @@ class Mutant:
     module: bool = False
 
 
+HTTP = "supervisor/http"
 ENGINE = ("tests/unit/snapshot/test_engine.py",)
 MUTANTS = (
     Mutant(
@@ -144,6 +145,77 @@ MUTANTS = (
         f"{SNAPSHOT}/tree.py",
         (('any(part in ("", ".", "..") for part in parts)', "False"),),
         ("tests/fault/test_hostile_repository.py",),
+    ),
+    Mutant(
+        "a path that looks like the front door's own is let through",
+        f"{HTTP}/paths.py",
+        (("if self.holds(folded(path)):", "if False:"),),
+        ("tests/unit/http/test_attacks.py", "tests/property/test_paths.py"),
+    ),
+    Mutant(
+        "escapes are decoded once only",
+        f"{HTTP}/paths.py",
+        (("        text = once\n", "        return once\n"),),
+        ("tests/unit/http/test_paths.py",),
+    ),
+    Mutant(
+        "a broken body is left to wait",
+        f"{HTTP}/connection.py",
+        (("            self._break_body()\n", "            pass\n"),),
+        ("tests/unit/http/test_attacks.py", "-k", "broken and head", "--timeout", "30"),
+    ),
+    Mutant(
+        "a client that takes nothing is waited for",
+        f"{HTTP}/connection.py",
+        (("self._loop.call_later(STALLED_SECONDS, self.abort)", "None"),),
+        ("tests/unit/http/test_limits.py", "-k", "takes_nothing", "--timeout", "30"),
+    ),
+    Mutant(
+        "a head may take for ever",
+        f"{HTTP}/connection.py",
+        (("self._loop.call_later(HEAD_SECONDS, self.force_close)", "None"),),
+        ("tests/unit/http/test_limits.py", "-k", "head", "--timeout", "30"),
+    ),
+    Mutant(
+        "nobody makes room in a full house",
+        f"{HTTP}/reception.py",
+        (("        if not waiting:\n", "        if True:\n"),),
+        ("tests/unit/http/test_limits.py", "-k", "full", "--timeout", "30"),
+    ),
+    Mutant(
+        "a request that may not be repeated is",
+        f"{HTTP}/proxy.py",
+        (("                    if not repeatable:\n                        raise\n", ""),),
+        ("tests/unit/http/test_agent_line.py", "--timeout", "30"),
+    ),
+    Mutant(
+        "a silent peer is waited for",
+        f"{HTTP}/bridge.py",
+        (("if silence >= patience.dead:", "if False:"),),
+        ("tests/unit/http/test_bridge.py", "-k", "answers_no_ping", "--timeout", "30"),
+    ),
+    Mutant(
+        "a busy peer is taken for a dead one",
+        f"{HTTP}/bridge.py",
+        (("if not side.listening or progress != side.seen:", "if False:"),),
+        ("tests/unit/http/test_bridge.py", "-k", "not_taken_for_dead", "--timeout", "30"),
+    ),
+    Mutant(
+        "the agent's control characters are passed on",
+        f"{HTTP}/agent_line.py",
+        (("    if _FORBIDDEN.search(reason):\n        return False\n", ""), ("if _FORBIDDEN.search(value) or ", "if ")),
+        ("tests/unit/http/test_attacks.py", "-k", "inject"),
+    ),
+    Mutant(
+        "a half answer is ended as if it were whole",
+        f"{HTTP}/proxy.py",
+        (
+            (
+                "            request.transport.abort()\n        return response, False",
+                "            pass\n        await response.write_eof()\n        return response, False",
+            ),
+        ),
+        ("tests/unit/http/test_proxy.py", "-k", "breaks_off"),
     ),
 )
 

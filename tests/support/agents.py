@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_runtime.contract import (
+    Caller,
     ConfigureReport,
     DeviceRegistry,
     ExitVerdict,
@@ -49,6 +50,10 @@ class ScriptedAgent:
     layout = StateLayout()
     address = ("127.0.0.1", 1)
     devices: DeviceRegistry | None = None
+    identity_headers: frozenset[str] = frozenset()
+
+    def introduce(self, caller: Caller) -> Mapping[str, str]:
+        return {}
 
     def version(self) -> str:
         return "1"

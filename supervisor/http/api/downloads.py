@@ -46,7 +46,7 @@ class DownloadsApi:
         endpoints.add("GET", "/api/admin/snapshots/{number}/tar", Access.OPERATOR, self.tar, TAR)
 
     async def file(self, request: web.Request) -> web.StreamResponse:
-        # As it came over the wire: a name may be of any bytes, and what decodes URLs wants UTF-8.
+        # As it came over the wire: an encoded slash or percent sign is part of a name.
         raw = request.raw_path.partition("?")[0].partition("/files/")[2]
         return await self._send_file(request, unquote_to_bytes(raw).decode("utf-8", "surrogateescape"))
 

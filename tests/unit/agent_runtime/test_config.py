@@ -43,7 +43,7 @@ def test_a_fresh_config_can_start_a_gateway_on_loopback(home: Home) -> None:
     home.configure(ANTHROPIC)
     assert home.config["gateway"]["mode"] == "local"
     assert home.config["gateway"]["bind"] == "loopback"
-    assert home.config["gateway"]["auth"] == {"mode": "none"}
+    assert home.config["gateway"]["auth"]["mode"] == "trusted-proxy"
     assert home.config["agents"]["defaults"]["model"]["primary"].startswith("anthropic/")
     assert home.path.stat().st_mode & 0o777 == 0o600
 
@@ -53,7 +53,7 @@ def test_no_secret_stands_in_the_config(home: Home) -> None:
     text = "".join(path.read_text() for path in home.place.rglob("*") if path.is_file())
     assert "hidden" not in text
     assert home.config["models"]["providers"]["anthropic"]["apiKey"]["id"] == "ANTHROPIC_API_KEY"
-    assert home.config["gateway"]["auth"]["token"]["id"] == "OPENCLAW_GATEWAY_TOKEN"
+    assert set(home.config["gateway"]["auth"]) == {"mode", "identityScopes", "trustedProxy"}
 
 
 def test_nothing_changed_is_nothing_written(home: Home) -> None:
@@ -82,8 +82,8 @@ def test_what_the_front_door_depends_on_is_enforced(home: Home) -> None:
     report = home.configure(token="a-token-0123456789")
     assert home.config["gateway"]["bind"] == "loopback"
     assert home.config["gateway"]["port"] == 18789
-    assert home.config["gateway"]["auth"]["mode"] == "token"
-    assert home.config["gateway"]["trustedProxies"] == []
+    assert home.config["gateway"]["auth"]["mode"] == "trusted-proxy"
+    assert home.config["gateway"]["trustedProxies"] == ["127.0.0.1", "::1"]
     assert "gateway.bind" in report.changed
 
 

@@ -62,7 +62,8 @@ def test_the_gateway_inherits_nothing(tmp_path: Path, program: Path, monkeypatch
     assert "leaked" not in spec.environment.values()
     assert "CDP_SECRET" not in spec.environment
     assert spec.environment["ANTHROPIC_API_KEY"] == "k"
-    assert spec.environment["OPENCLAW_GATEWAY_TOKEN"] == "the-token"
+    assert spec.environment["OPENCLAW_GATEWAY_PASSWORD"] == "the-token"
+    assert "OPENCLAW_GATEWAY_TOKEN" not in spec.environment, "the gateway would not start with both"
     assert spec.environment["OPENCLAW_NO_RESPAWN"] == "1"
     assert "the-token" not in repr(spec)
     assert "the-token" not in " ".join(spec.argv)

@@ -150,7 +150,7 @@ async def test_in_token_mode_only_health_is_open(session: aiohttp.ClientSession)
         for path in ("/status", "/metrics", "/api/admin/snapshots", "/api/admin/x", "/", "/chat"):
             async with session.get(door.url + path) as answer:
                 assert answer.status == 401
-                assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+                assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
         async with session.get(door.url + f"/status?token={TOKEN}") as answer:
             assert answer.status == 401
         async with session.get(door.url + "/metrics", headers={"Authorization": f"Bearer {TOKEN}"}) as answer:

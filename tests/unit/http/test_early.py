@@ -60,13 +60,26 @@ async def test_head_has_the_headers_of_get_and_no_body() -> None:
         assert int(headers["content-length"]) > 0
 
 
-async def test_any_other_path_is_a_waiting_page_with_retry_after() -> None:
+async def test_any_other_path_is_a_waiting_page_for_a_browser() -> None:
     async with early() as (_, port):
-        status, headers, body = await ask(port, "GET /chat")
-        assert status == 503
-        assert headers["retry-after"] == "2"
+        answer = await raw_request(port, "GET /chat HTTP/1.1\nHost: x\nAccept: text/html,*/*\n\n")
+        status, headers, body = parse(answer)
+        assert (status, headers["retry-after"]) == (503, "2")
         assert "default-src 'none'" in headers["content-security-policy"]
         assert b"Bringing back" in body
+
+
+async def test_any_other_path_is_json_for_a_program() -> None:
+    async with early() as (_, port):
+        status, headers, body = await ask(port, "GET /chat")
+        assert (status, headers["retry-after"]) == (503, "2")
+        assert json.loads(body)["error"]["code"] == "agent-unavailable"
+
+
+async def test_a_websocket_upgrade_is_503_too() -> None:
+    async with early() as (_, port):
+        answer = await raw_request(port, "GET /ws HTTP/1.1\nHost: x\nConnection: Upgrade\nUpgrade: websocket\n\n")
+        assert parse(answer)[0] == 503
 
 
 async def test_a_post_with_a_body_gets_its_answer_and_no_reset() -> None:

@@ -1,11 +1,22 @@
+from collections.abc import Mapping
+
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from supervisor.http.headers import to_agent, to_client
 
 
-def passed(*pairs: tuple[str, str], spent: bool = False, instead: str | None = None) -> list[tuple[str, str]]:
+def passed(
+    *pairs: tuple[str, str], spent: bool = False, introduction: Mapping[str, str] | None = None
+) -> list[tuple[str, str]]:
     headers = CIMultiDictProxy(CIMultiDict(pairs))
-    return list(to_agent(headers, spent_authorization=spent, agent_authorization=instead).items())
+    return list(
+        to_agent(
+            headers,
+            spent_authorization=spent,
+            introduction=introduction or {},
+            identity_headers=frozenset({"x-agents-caller"}),
+        ).items()
+    )
 
 
 def test_what_a_client_says_about_where_it_comes_from_ends_here() -> None:
@@ -40,16 +51,26 @@ def test_a_client_cannot_have_the_host_removed_by_naming_it() -> None:
     assert passed(("Connection", "Host"), ("Host", "x")) == [("Host", "x")]
 
 
-def test_a_spent_authorization_is_dropped_or_exchanged() -> None:
+def test_a_spent_authorization_ends_here_and_another_passes() -> None:
     assert passed(("Authorization", "Bearer operator"), spent=True) == []
-    assert passed(("Authorization", "Bearer operator"), spent=True, instead="Bearer agent") == [
-        ("Authorization", "Bearer agent")
-    ]
     assert passed(("Authorization", "Bearer agent")) == [("Authorization", "Bearer agent")]
+
+
+def test_the_front_doors_word_takes_the_place_of_what_was_forged() -> None:
+    told = {"X-Forwarded-User": "alice@example.com", "X-Agents-Caller": "alice"}
+    assert passed(
+        ("X-Forwarded-User", "eve@example.com"),
+        ("x_forwarded_user", "eve@example.com"),
+        ("X-Agents-Caller", "eve"),
+        ("X_Agents_Caller", "eve"),
+        ("Connection", "X-Forwarded-User, X-Agents-Caller"),
+        introduction=told,
+    ) == list(told.items())
 
 
 def test_the_front_doors_own_cookies_are_taken_out_and_the_agents_are_kept() -> None:
     assert passed(("Cookie", "a=1; CF_Authorization=x.y.z; b=2")) == [("Cookie", "a=1; b=2")]
+    assert passed(("Cookie", "__Host-moltinit_session=x; moltinit_session=y; CF_Authorization = z")) == []
     assert passed(("Cookie", "CF_Authorization=x.y.z")) == []
 
 

@@ -98,6 +98,19 @@ def test_an_unknown_variable_of_ours_is_an_error_with_a_suggestion() -> None:
         ("DEV_MODE", "maybe", "true or false"),
         ("WORKER_URL", "http://claw.example.com", "https"),
         ("CF_ACCESS_TEAM_DOMAIN", "http://team.example.com", "https"),
+        ("MOLTINIT_PUBLIC_PATHS", "hooks", "/hooks/telegram"),
+        ("MOLTINIT_PUBLIC_PATHS", "/hooks/", "/hooks/*"),
+        ("MOLTINIT_PUBLIC_PATHS", "/*", "front door"),
+        ("MOLTINIT_PUBLIC_PATHS", "/", "/hooks/telegram"),
+        ("MOLTINIT_PUBLIC_PATHS", "/a*", "differently"),
+        ("MOLTINIT_PUBLIC_PATHS", "/a/*/b", "differently"),
+        ("MOLTINIT_PUBLIC_PATHS", "/a//b", "differently"),
+        ("MOLTINIT_PUBLIC_PATHS", "/a/../b", "differently"),
+        ("MOLTINIT_PUBLIC_PATHS", "/%61", "differently"),
+        ("MOLTINIT_PUBLIC_PATHS", "/a?b", "differently"),
+        ("MOLTINIT_PUBLIC_PATHS", "/_admin/x", "front door"),
+        ("MOLTINIT_PUBLIC_PATHS", "/API/*", "front door"),
+        ("MOLTINIT_PUBLIC_PATHS", "/status", "front door"),
     ],
 )
 def test_a_bad_value_is_named_with_what_would_be_right(name: str, value: str, right: str) -> None:
@@ -105,6 +118,11 @@ def test_a_bad_value_is_named_with_what_would_be_right(name: str, value: str, ri
     assert name in message
     assert repr(value) in message
     assert right in message
+
+
+def test_public_paths_are_a_list_and_none_by_default() -> None:
+    assert read({}).public_paths == ()
+    assert read({"MOLTINIT_PUBLIC_PATHS": "/hooks/telegram, /slack/*"}).public_paths == ("/hooks/telegram", "/slack/*")
 
 
 def test_a_bad_secret_is_named_but_not_shown() -> None:
@@ -204,3 +222,39 @@ def test_every_setting_says_where_it_came_from_and_hides_secrets() -> None:
 def test_the_documentation_lists_the_settings_as_they_are() -> None:
     page = Path(__file__).parents[3] / "docs" / "settings.md"
     assert page.read_text() == document(), "run: python -m supervisor.settings > docs/settings.md"
+
+
+ACCESS = {"CF_ACCESS_TEAM_DOMAIN": "team.cloudflareaccess.com", "CF_ACCESS_AUD": "aud"}
+
+
+def test_beside_access_only_a_token_counts_that_was_set_for_that() -> None:
+    gateway_only = read({**ACCESS, "MOLTBOT_GATEWAY_TOKEN": TOKEN})
+    assert gateway_only.operator_token is None
+    assert TOKEN in gateway_only.secrets()
+    explicit = read({**ACCESS, "MOLTINIT_OPERATOR_TOKEN": TOKEN}).operator_token
+    assert explicit is not None
+    assert explicit.reveal() == TOKEN
+
+
+def test_operators_can_be_told_apart_with_access_only() -> None:
+    settings = read({**ACCESS, "MOLTINIT_OPERATORS": "alice@example.com, bot.access"})
+    assert settings.operators == ("alice@example.com", "bot.access")
+    assert "MOLTINIT_OPERATORS" in complaint({"MOLTINIT_OPERATORS": "alice@example.com"})
+    assert "MOLTINIT_OPERATORS" in complaint({"MOLTINIT_OPERATORS": "a@b.c", "MOLTINIT_OPERATOR_TOKEN": TOKEN})
+
+
+@pytest.mark.parametrize(
+    ("environ", "origins"),
+    [
+        ({}, ("http://localhost:8080", "http://127.0.0.1:8080")),
+        ({"MOLTINIT_LISTEN": "0.0.0.0:80", "MOLTINIT_OPERATOR_TOKEN": TOKEN}, ()),
+        (
+            {"MOLTINIT_LISTEN": "0.0.0.0:80", "WORKER_URL": "https://claw.example.com/x", **ACCESS},
+            ("https://claw.example.com", "http://localhost:80", "http://127.0.0.1:80"),
+        ),
+    ],
+)
+def test_the_agents_page_has_origins_unless_nobody_knows_them(
+    environ: dict[str, str], origins: tuple[str, ...]
+) -> None:
+    assert read(environ).agent_origins == origins

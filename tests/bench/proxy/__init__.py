@@ -1,0 +1,1 @@
+"""What the front door adds to a request: direct, through moltinit and through nginx, in one run."""
