@@ -30,6 +30,7 @@ class AgentSettings:
             nobody knows them.
         operators: names of callers (`Caller.name`) who may do everything, as far as they are known beforehand.
         all_operate: whoever passes the front door may do everything.
+        uid: the user that the agent is going to run as; None is the supervisor's.
     """
 
     home: Path
@@ -41,6 +42,7 @@ class AgentSettings:
     public_origins: tuple[str, ...] = ()
     operators: tuple[str, ...] = ("operator",)
     all_operate: bool = False
+    uid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +93,18 @@ class StateLayout:
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """A program to run: absolute argv[0], the whole environment (nothing is inherited), and where to run it."""
+    """A program to run: absolute argv[0], the whole environment (nothing is inherited), and where to run it.
+
+    Args:
+        reads: files and directories of the program outside of the system's own (/usr, /opt and the like).
+        writes: directories outside of HOME and the scratch directory that it cannot do without.
+    """
 
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(repr=False)
     directory: Path
+    reads: tuple[Path, ...] = ()
+    writes: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 from agent_runtime.contract import AgentRuntime
 from supervisor.agent_control import AgentControl
 from supervisor.health.bucket import BucketHealth
+from supervisor.health.isolation import Isolation
 from supervisor.health.metrics import Metrics
 from supervisor.health.problems import Problem, Problems
 from supervisor.health.status import (
@@ -66,6 +67,7 @@ class Control:
         agent: AgentControl,
         settings: Settings,
         audited: Callable[[int], list[Document]],
+        isolation: Isolation,
     ) -> None:
         self._timeline = timeline
         self._lifecycle = lifecycle
@@ -83,6 +85,7 @@ class Control:
         self._agent = agent
         self._settings = settings
         self._audited = audited
+        self._isolation = isolation
 
     def phase(self) -> str:
         return self._timeline.phase.value
@@ -146,6 +149,7 @@ class Control:
                 last_error=self._bucket.last_error,
             ),
             timings=self._timeline.timings,
+            measures=self._isolation.measures,
         )
 
     def metrics(self) -> bytes:

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
-import agent_runtime
 from agent_runtime.contract import (
     AgentSettings,
     Caller,
@@ -21,6 +20,7 @@ from agent_runtime.contract import (
 from agent_runtime.probing import HttpProbe
 
 CALLER_HEADER = "x-echo-caller"
+_PROGRAM = Path(__file__).with_name("__main__.py")
 
 
 class Echo:
@@ -57,7 +57,7 @@ class Echo:
         return "1"
 
     def warm_files(self) -> tuple[Path, ...]:
-        return ()
+        return (_PROGRAM,)
 
     def sanitise(self) -> tuple[str, ...]:
         return ()
@@ -68,15 +68,16 @@ class Echo:
 
     def launch(self) -> LaunchSpec:
         return LaunchSpec(
-            argv=(sys.executable, "-m", "agent_runtime.echo"),
+            # By its path: it needs nothing else of the project, and may not look around there.
+            argv=(sys.executable, str(_PROGRAM)),
             environment={
                 "HOME": str(self._settings.home),
                 "ECHO_PORT": str(self._settings.port),
                 "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-                "PYTHONPATH": str(Path(agent_runtime.__file__).parents[1]),
                 "LANG": "C.UTF-8",
             },
             directory=self._settings.home,
+            reads=(_PROGRAM.parent, Path(sys.prefix), Path(sys.base_prefix)),
         )
 
     def repair(self) -> LaunchSpec | None:

@@ -106,12 +106,16 @@ class OpenClaw:
 
     def _command(self, *arguments: str) -> LaunchSpec:
         program = self._find()
-        for directory in (self._settings.home / STATE, self._settings.scratch / "tmp"):
+        uid = os.getuid() if self._settings.uid is None else self._settings.uid
+        locks = Path(f"/tmp/openclaw-state-locks-{uid}")  # whatever TMPDIR says
+        for directory in (self._settings.home / STATE, self._settings.scratch / "tmp", locks):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         return LaunchSpec(
             argv=(str(program.node), str(program.script), *arguments),
             environment=self._environment(program),
             directory=self._settings.home,
+            reads=(program.node, program.package.parent),
+            writes=(locks,),
         )
 
     def _environment(self, program: Program) -> dict[str, str]:

@@ -54,6 +54,7 @@ class FrontDoor:
         public_paths: paths of the agent that everyone may reach (webhooks); see `PublicPaths`.
         identity: see `Proxy`.
         audit: where calls that change something are written down.
+        refuse: raises `HttpError` for peers that must not have a path of this kind, whatever they present.
         extend: adds further paths of the front door (the admin page) before the table is closed.
         patience: see `Proxy`.
         max_connections: None works it out from the process's limit of descriptors.
@@ -71,6 +72,7 @@ class FrontDoor:
         public_paths: Sequence[str] = (),
         identity: Identity | None = None,
         audit: AuditTrail | None = None,
+        refuse: Callable[[web.Request, Access], None] | None = None,
         extend: Callable[[Endpoints, Unhurried], None] | None = None,
         max_connections: int | None = None,
         patience: Patience | None = None,
@@ -85,7 +87,7 @@ class FrontDoor:
         self._proxy = Proxy(operations, identity=identity, patience=patience)
         self._runner: web.AppRunner | None = None
         self._reception: Reception | None = None
-        endpoints = Endpoints(gatekeeper, audit=audit, unhurried=self._unhurried)
+        endpoints = Endpoints(gatekeeper, audit=audit, unhurried=self._unhurried, refuse=refuse)
         add_health(endpoints, operations)
         self._api = Api(operations, self._unhurried)
         self._api.add_to(endpoints)

@@ -16,10 +16,11 @@ from agent_runtime.contract import AgentRuntime, ExitVerdict, LaunchSpec, Runtim
 from supervisor.clock import Clock
 from supervisor.errors import AgentError
 from supervisor.health.maintenance import Maintenance
+from supervisor.init.cell.cell import Cell
 from supervisor.init.events import EventLog, NoLog
 from supervisor.init.reaper import Children
 from supervisor.process.backoff import Backoff
-from supervisor.process.child import HURRY_SECONDS, Child
+from supervisor.process.child import HURRY_SECONDS, Child, cannot_start
 from supervisor.process.logs import Logs
 from supervisor.process.oom import oom_kills
 from supervisor.process.probes import Health, ProbePolicy
@@ -79,7 +80,7 @@ class Keeper:
 
     Args:
         children: the registry that the reaper respects.
-        prepare: wraps what the runtime wants to launch (another user, confinement); applied to repairs too.
+        cell: what the agent is locked into, and its repairs too.
         maintenance: while it is on, an agent that ends or does not answer is left as it is.
         on_state: called in the event loop with every change.
     """
@@ -93,7 +94,7 @@ class Keeper:
         logs: Logs,
         backoff: Backoff | None = None,
         probes: ProbePolicy | None = None,
-        prepare: Callable[[LaunchSpec], LaunchSpec] = lambda spec: spec,
+        cell: Cell | None = None,
         on_state: Callable[[AgentStatus], None] = lambda status: None,
         maintenance: Maintenance | None = None,
         log: EventLog | None = None,
@@ -104,7 +105,7 @@ class Keeper:
         self._logs = logs
         self._backoff = backoff or Backoff()
         self._probes = probes or ProbePolicy()
-        self._prepare = prepare
+        self._cell = cell
         self._on_state = on_state
         self._maintenance = maintenance
         self._log: EventLog = NoLog() if log is None else log
@@ -236,7 +237,7 @@ class Keeper:
             spec = await asyncio.to_thread(self._runtime.launch)
             if wish := self._wishes.pending():
                 return _LifeEnd(None, wish, asked=True)
-            child = self._spawn(spec)
+            child = await self._spawn(spec)
         except (RuntimeFault, AgentError) as error:
             return _LifeEnd(None, f"{error.message} ({error.hint})" if error.hint else error.message)
         self._status = replace(self._status, restarts=self._lives)
@@ -296,8 +297,18 @@ class Keeper:
         child.signal(signal.SIGTERM)
         await first(child.wait(), self._time_up(limit, margin=0, hurried=HURRY_SECONDS))
 
-    def _spawn(self, spec: LaunchSpec) -> Child:
-        return Child.spawn(self._prepare(spec), output=self._logs.feed, children=self._children)
+    async def _spawn(self, spec: LaunchSpec) -> Child:
+        child = Child.spawn(spec, output=self._logs.feed, children=self._children, cell=self._cell)
+        if self._cell is not None:
+            try:
+                report = await child.entered()
+                if "error" in report:
+                    raise cannot_start(spec, str(report["error"]))
+                self._cell.look(child.pid, spec, report)
+            except BaseException:
+                await child.clear()
+                raise
+        return child
 
     # -- what follows from its end ----------------------------------------
 
@@ -335,7 +346,7 @@ class Keeper:
             if spec is None:
                 return False
             self._set(AgentState.REPAIRING, detail=reason)
-            child = self._spawn(spec)
+            child = await self._spawn(spec)
         except (RuntimeFault, AgentError) as error:
             self._log.warning("the repair could not be run", reason=error.message)
             return False

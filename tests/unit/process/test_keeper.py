@@ -5,10 +5,14 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from agent_runtime.contract import LaunchSpec, Probe, RuntimeFault
+from supervisor.init.cell.cell import Cell
+from supervisor.init.cell.measure import Finding
+from supervisor.init.cell.user import same_user
 from supervisor.init.reaper import Children
 from supervisor.process.backoff import Backoff
 from supervisor.process.keeper import Keeper
@@ -351,22 +355,35 @@ async def test_a_keeper_that_does_not_run_can_be_held_down() -> None:
         pass
 
 
-async def test_what_is_launched_can_be_wrapped() -> None:
-    def wrap(spec: LaunchSpec) -> LaunchSpec:
-        return LaunchSpec(("/usr/bin/env", "WRAPPED=yes", *spec.argv), spec.environment, spec.directory)
-
+async def test_the_agent_is_launched_into_its_cell() -> None:
+    found: list[Finding] = []
+    cell = Cell(same_user("a test"), own=[Path("/tmp")], hidden=[], observed=found.extend)
     logs = Logs()
     keeper = Keeper(
-        ScriptedAgent(["echo wrapped=$WRAPPED; sleep 600"]),
+        ScriptedAgent(["grep NoNewPrivs /proc/self/status; sleep 600"]),
         clock=FakeClock(),
         children=Children(),
         logs=logs,
-        prepare=wrap,
+        cell=cell,
     )
     async with asyncio.TaskGroup() as group:
         task = group.create_task(keeper.run())
-        await until(lambda: any(line.text == "wrapped=yes" for line in logs.tail()))
+        await until(lambda: any(line.text == "NoNewPrivs:\t1" for line in logs.tail()))
         task.cancel()
+    assert Finding("no-new-privileges", on=True) in found
+
+
+async def test_a_program_that_does_not_run_in_its_cell_is_a_failed_life_with_the_reason() -> None:
+    cell = Cell(same_user("a test"), own=[], hidden=[])
+    keeper = Keeper(
+        ScriptedAgent([""]), clock=FakeClock(), children=Children(), logs=Logs(), cell=cell, backoff=Backoff()
+    )
+    keeper._runtime.launch = lambda: LaunchSpec(("/nowhere/agent",), {}, Path("/"))  # type: ignore[method-assign]
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(keeper.run())
+        status = await keeper.wait_for(AgentState.BACKING_OFF)
+        task.cancel()
+    assert "cannot start /nowhere/agent in /: No such file or directory" in status.detail
 
 
 async def test_the_log_tells_of_starts_and_ends() -> None:
