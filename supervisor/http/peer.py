@@ -6,6 +6,7 @@ the agent's own user all the same: an injected agent would otherwise restore, fo
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 import socket
@@ -26,6 +27,8 @@ NO_COOKIE = b"\xff" * 8
 ANSWER_BYTES = 8192
 WAIT_SECONDS = 1.0
 
+ELSEWHERE = -1
+
 Address = tuple[str, int]
 
 
@@ -43,15 +46,9 @@ class NotTheAgent:
     def check(self, request: web.Request, access: Access) -> None:
         """Raises `HttpError` 403 for the agent's user, and for a peer on this machine that cannot be named: it may
         have hung up to become nobody."""
-        if self._uid is None or access is not Access.OPERATOR or request.transport is None:
+        if self._uid is None or access is not Access.OPERATOR:
             return
-        peer = request.transport.get_extra_info("peername")
-        own = request.transport.get_extra_info("sockname")
-        if not peer or not own or not is_local(peer[0], own[0]):
-            return
-        if request.transport not in self._known:
-            self._known[request.transport] = owner(peer[:2], own[:2])
-        uid = self._known[request.transport]
+        uid = self._peer(request.transport)
         if uid is None:
             raise HttpError(
                 403,
@@ -66,6 +63,18 @@ class NotTheAgent:
                 "This is for operators; the agent's own user is not let in, whatever it presents.",
                 hint="Ask as another user of this machine, or from outside.",
             )
+
+    def _peer(self, transport: asyncio.Transport | None) -> int | None:
+        """The user at the other end: one of this machine, `ELSEWHERE`, or None where nobody is there any more."""
+        peer = transport.get_extra_info("peername") if transport is not None else None
+        own = transport.get_extra_info("sockname") if transport is not None else None
+        if transport is None or not peer or not own:
+            return None
+        if not is_local(peer[0], own[0]):
+            return ELSEWHERE
+        if transport not in self._known:
+            self._known[transport] = owner(peer[:2], own[:2])
+        return self._known[transport]
 
 
 def is_local(peer: str, own: str) -> bool:

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from supervisor.http import peer
-from supervisor.http.peer import is_local, owner
+from supervisor.http.answers import HttpError
+from supervisor.http.auth import Access
+from supervisor.http.peer import NotTheAgent, is_local, owner
 
 
 @pytest.fixture(params=["127.0.0.1", "::1"])
@@ -78,3 +80,17 @@ def test_a_connection_of_the_machine_with_itself_is_local_whatever_its_address()
     assert is_local("::ffff:127.0.0.1", "::ffff:127.0.0.1")
     assert is_local("10.0.0.5", "10.0.0.5")
     assert not is_local("10.0.0.6", "10.0.0.5")
+
+
+class _Hung:
+    """A request whose client is gone before anybody looked."""
+
+    transport = None
+
+
+def test_a_request_whose_connection_is_gone_is_refused_on_operators_paths() -> None:
+    guard = NotTheAgent(54321)
+    with pytest.raises(HttpError, match="which user"):
+        guard.check(_Hung(), Access.OPERATOR)  # type: ignore[arg-type]
+    guard.check(_Hung(), Access.USER)  # type: ignore[arg-type]
+    NotTheAgent(None).check(_Hung(), Access.OPERATOR)  # type: ignore[arg-type]
