@@ -4,13 +4,11 @@ rights in the same cell. The whole play is acted once; each attempt is a test.""
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import socket
 import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,15 +16,12 @@ from typing import Any
 
 import pytest
 
-from agent_runtime.contract import LaunchSpec
-from supervisor.init.cell.cell import Cell
-from supervisor.init.reaper import Children
-from supervisor.process.child import Child
 from supervisor.quarters import move_in
 from supervisor.settings import load
 from supervisor.snapshot.zstd import ZstdDecompressor, ZstdError
 from tests.support import adversary
-from tests.support.daemon import Daemon, descendants, life
+from tests.support.cell import act, in_memory
+from tests.support.daemon import Daemon, life
 from tests.support.s3 import Bucket, MotoServer, bucket_on
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
@@ -94,37 +89,6 @@ class Stage:
         subprocess.run(["umount", "-l", str(self.disk)], check=False)
 
 
-async def act(cell: Cell, names: Sequence[str], facts: dict[str, Any], home: Path) -> dict[str, dict[str, Any]]:
-    """Attempts, in a process in the cell."""
-    said = bytearray()
-    program = Path(adversary.__file__)
-    child = Child.spawn(
-        LaunchSpec(
-            (sys.executable, str(program), json.dumps({**facts, "attempts": list(names)})),
-            {"HOME": str(home), "PATH": os.defpath, "LANG": "C.UTF-8"},
-            home,
-            reads=(program, Path(sys.prefix), Path(sys.base_prefix)),
-        ),
-        output=said.extend,
-        children=Children(),
-        cell=cell,
-    )
-    try:
-        report = await child.entered()
-        assert "error" not in report, report
-        async with asyncio.timeout(120):
-            await child.wait()
-    finally:
-        await child.clear()
-    results = {}
-    for line in said.decode("utf-8", "replace").splitlines():
-        if line.startswith('{"name"'):
-            result = json.loads(line)
-            results[result["name"]] = result
-    assert set(names) <= set(results), said.decode("utf-8", "replace")[-2000:]
-    return results
-
-
 async def play(stage: Stage, bucket: Bucket) -> Play:
     variables = {
         **{name: value for name, value in stage.secrets.items() if name != "MOLTINIT_OPERATOR_TOKEN"},
@@ -177,7 +141,7 @@ async def _with_daemon(stage: Stage, daemon: Daemon, home: Path, bucket: Bucket)
     ended.after = await daemon.status()
     ended.snapshots_after = [one["sequence"] for one in (await daemon.get("/api/admin/snapshots"))[1]["snapshots"]]
     ended.results.update(await act(cell, LATER[:2], facts, home))
-    ended.in_memory = _in_memory(daemon.pid, ended.secrets, uid)
+    ended.in_memory = in_memory(daemon.pid, ended.secrets, uid)
 
     assert (await daemon.post("/api/admin/restore", {"snapshot": first["sequence"]}))[0] == 200, daemon.tail()
     ended.outside = sorted(os.listdir(stage.open_to_all))
@@ -232,33 +196,6 @@ def _facts(stage: Stage, daemon: Daemon, home: Path, uid: int, bucket: Bucket) -
 def _secrets(stage: Stage, bucket: Bucket) -> list[str]:
     keys = bucket.settings()
     return [*stage.secrets.values(), keys["AWS_SECRET_ACCESS_KEY"], keys["AWS_ACCESS_KEY_ID"]]
-
-
-def _in_memory(supervisor: int, secrets: Sequence[str], uid: int) -> list[str]:
-    """Secrets in the memory of the agent's processes, as root sees it."""
-    found = []
-    looked_at = 0
-    for pid in descendants(supervisor):
-        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
-            if f"Uid:\t{uid}" not in file.read():
-                continue
-        looked_at += 1
-        with (
-            open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as maps,
-            open(f"/proc/{pid}/mem", "rb") as mem,
-        ):
-            for line in maps:
-                if "r" not in line.split()[1] or "[v" in line:
-                    continue
-                start, end = (int(number, 16) for number in line.split()[0].split("-"))
-                try:
-                    mem.seek(start)
-                    content = mem.read(end - start)
-                except (OSError, OverflowError, ValueError):
-                    continue
-                found += [f"{secret[:8]} in {line}" for secret in secrets if secret.encode() in content]
-    assert looked_at, "the agent has processes"
-    return found
 
 
 def _stored(bucket: Bucket) -> bytes:
