@@ -170,12 +170,19 @@ def hidden(settings: Settings) -> list[Path]:
 def beforehand(settings: Settings, user: AgentUser) -> list[Finding]:
     """What holds by the way things are set up, whatever the agent's process is like."""
     name = "operator-paths-closed"
+    shared = settings.operator_token is not None and settings.operator_token == settings.gateway_token
     if user.own:
-        return [Finding(name, True)]
+        outside = settings.auth == "token" and shared
+        why = (
+            "on loopback; from outside, the gateway's token, which the agent knows, is the operator's"
+            if outside
+            else ""
+        )
+        return [Finding(name, True, why)]
     if settings.auth == "none":
         why = "the agent has the supervisor's user, and MOLTINIT_AUTH is none: it may do what an operator may"
         return [Finding(name, False, why, "set MOLTINIT_OPERATOR_TOKEN, or run moltinit as root")]
-    if settings.operator_token is not None and settings.operator_token == settings.gateway_token:
+    if shared:
         why = "the agent has the supervisor's user, and the gateway's token, which it knows, is the operator's, too"
         return [Finding(name, False, why, "set MOLTINIT_OPERATOR_TOKEN to something else, or run moltinit as root")]
     return [Finding(name, True)]
