@@ -16,7 +16,7 @@ from tests.support.gateway_device import DeviceRpc
 from tests.support.model_server import model_server
 from tests.support.s3 import Bucket
 
-pytestmark = [pytest.mark.gateway, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.gateway, pytest.mark.timeout(800)]
 
 TURN_MS = 90_000
 TOKEN = "an-operator-token-0123456789"
