@@ -36,6 +36,7 @@ def main(arguments: argparse.Namespace) -> int:
         findings = [Finding("settings", "bad", error.message, error.hint)]
     else:
         findings = [Finding("settings", "ok", "valid"), *_agent(settings), *_disk(settings)]
+        findings += asyncio.run(_door(settings))
         findings += asyncio.run(_bucket(settings))
         findings += _isolation(settings)
     bad = any(finding.state == "bad" for finding in findings)
@@ -73,6 +74,23 @@ def _disk(settings: Settings) -> list[Finding]:
     if free < SCARCE_BYTES:
         return [Finding("disk", "bad", f"{format_size(free)} free at {place}", "the agent needs room to work in")]
     return [Finding("disk", "ok", f"{format_size(free)} free at {place}")]
+
+
+async def _door(settings: Settings) -> list[Finding]:
+    if settings.auth != "access" or settings.access_team_domain is None:
+        return [Finding("front door", "ok", f"mode {settings.auth}")]
+    from supervisor.clock import SystemClock
+    from supervisor.http.access_keys import AccessKeys
+
+    troubles: list[str] = []
+    keys = AccessKeys(settings.access_team_domain, SystemClock(), troubles.append)
+    try:
+        count = await keys.count()
+    finally:
+        await keys.close()
+    if not count:
+        return [Finding("front door", "bad", troubles[-1], "is CF_ACCESS_TEAM_DOMAIN right, and the network up?")]
+    return [Finding("front door", "ok", f"mode access; {keys.url} has {count} keys")]
 
 
 async def _bucket(settings: Settings) -> list[Finding]:
