@@ -21,6 +21,7 @@ from agent_runtime.contract import (
     Probe,
     StateLayout,
 )
+from agent_runtime.openclaw import compile_cache
 from agent_runtime.openclaw.config import configure
 from agent_runtime.openclaw.devices import GatewayDevices
 from agent_runtime.openclaw.identity import IDENTITY_HEADERS, PASSWORD_VARIABLE, introduction
@@ -78,6 +79,8 @@ class OpenClaw:
 
     def warm_files(self) -> tuple[Path, ...]:
         program = self._find()
+        if cache := compile_cache.brought(program):
+            return program.node, *compile_cache.loaded_by_a_start(program), cache / "node"
         return program.node, program.package / "dist", self._compile_cache
 
     @property
@@ -108,6 +111,7 @@ class OpenClaw:
         program = self._find()
         for directory in (self._settings.home / STATE, self._settings.scratch / "tmp"):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        compile_cache.use(program, self._compile_cache, (os.getuid(),))
         return LaunchSpec(
             argv=(str(program.node), str(program.script), *arguments),
             environment=self._environment(program),
