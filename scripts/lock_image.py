@@ -53,7 +53,9 @@ def write(target: Path, requirements: Path) -> None:
         for pin, digest in wheels(requirements, machine).items():
             if digest not in hashes[pin]:
                 hashes[pin].append(digest)
-    head = "# Made by `make lock`: wheels for CPython 3.11 on Linux (amd64, arm64). `pip install --require-hashes -r`.\n"
+    head = (
+        "# Made by `make lock`: wheels for CPython 3.11 on Linux (amd64, arm64). `pip install --require-hashes -r`.\n"
+    )
     rows = [pin + "".join(f" \\\n    --hash=sha256:{digest}" for digest in hashes[pin]) for pin in sorted(hashes)]
     target.write_text(head + "\n".join(rows) + "\n")
 

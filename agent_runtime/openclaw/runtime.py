@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_runtime.contract import (
+    Activity,
     AgentSettings,
     Caller,
     ConfigureReport,
@@ -21,7 +22,7 @@ from agent_runtime.contract import (
     Probe,
     StateLayout,
 )
-from agent_runtime.openclaw import compile_cache
+from agent_runtime.openclaw import activity, compile_cache
 from agent_runtime.openclaw.config import configure
 from agent_runtime.openclaw.devices import GatewayDevices
 from agent_runtime.openclaw.identity import IDENTITY_HEADERS, PASSWORD_VARIABLE, introduction
@@ -33,6 +34,9 @@ from agent_runtime.probing import HttpProbe
 
 EXIT_CONFIG = 78
 """EX_CONFIG: it cannot start on this config or state; its docs say to run its doctor once and try once more."""
+
+IMAGE_USER = 10001
+"""The agent's user in the image."""
 
 PREPARE_SECONDS = 5.0
 """For `gateway.suspend.prepare`, which takes a quarter of a second when the gateway is idle."""
@@ -111,7 +115,7 @@ class OpenClaw:
         program = self._find()
         for directory in (self._settings.home / STATE, self._settings.scratch / "tmp"):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        compile_cache.use(program, self._compile_cache, (os.getuid(),))
+        compile_cache.use(program, self._compile_cache, {os.getuid(), IMAGE_USER})
         return LaunchSpec(
             argv=(str(program.node), str(program.script), *arguments),
             environment=self._environment(program),
@@ -205,6 +209,13 @@ class OpenClaw:
             with contextlib.suppress(RpcError, TimeoutError):
                 async with asyncio.timeout(PREPARE_SECONDS), self._rpc() as again:
                     await again.call("gateway.suspend.resume", {"suspensionId": suspension})
+
+    async def activity(self) -> Activity | None:
+        try:
+            async with asyncio.timeout(PREPARE_SECONDS), self._rpc() as rpc:
+                return await activity.ask(rpc)
+        except (RpcError, TimeoutError):
+            return None
 
     async def drain(self, seconds: float) -> None:
         with contextlib.suppress(RpcError, TimeoutError):
