@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OPENCLAW := .cache/openclaw
+WORKER := image/worker
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: help setup openclaw browser run test test-fast simulate crash-matrix mutants lint bench bench-engine bench-peers bench-proxy load-proxy lock openapi clean
@@ -110,13 +111,24 @@ test-image: setup image ## run the image in real containers: talk, stop, kill, e
 		MOLTINIT_TEST_IMAGE=$${IMAGE:-localhost/moltinit:latest} unshare --net sh -c \
 		'ip link set lo up && exec $(BIN)/python -m pytest tests/image $(ARGS)'
 
+# `wrangler deploy --dry-run` asks for docker, and would build the image once more: the stub says yes.
+test-worker: $(WORKER)/node_modules/installed.stamp ## check the Worker: types, its tests in workerd, a rehearsal of the deployment
+	@cd $(WORKER) && npm run -s check && npm run -s test && \
+		WRANGLER_DOCKER_BIN=$(CURDIR)/$(WORKER)/test/docker-stub WRANGLER_SEND_METRICS=false npm run -s bundle
+
+$(WORKER)/node_modules/installed.stamp: $(WORKER)/package.json $(WORKER)/package-lock.json
+	@command -v npm >/dev/null || { echo "npm (Node 20 or later) is needed for the Worker" >&2; exit 1; }
+	@cd $(WORKER) && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
 lock: ## write the lock files anew, from the newest versions that pyproject.toml allows
 	@rm -rf .cache/lock && $(PYTHON) -m venv .cache/lock
 	@.cache/lock/bin/python -m pip --quiet install --upgrade pip
 	@.cache/lock/bin/python -m pip --quiet install -e . --group dev
 	@.cache/lock/bin/python scripts/lock.py
 	@.cache/lock/bin/python scripts/lock_image.py
-	@cd image/openclaw && npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved --no-audit --no-fund
+	@for place in image/openclaw $(WORKER); do (cd $$place && \
+		npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved --no-audit --no-fund); done
 	@rm -rf .cache/lock
 
 openapi: setup ## write docs/openapi.json anew, from the table of routes

@@ -129,7 +129,7 @@ async def test_a_full_disk_is_shown_and_nothing_is_lost_once_there_is_room(
 async def test_it_runs_as_the_agents_user_too_and_writes_to_two_places_only(
     bucket: Bucket, model: ModelServer, tmp_path: Path
 ) -> None:
-    own = "--tmpfs=/var/lib/moltinit:rw,nosuid,nodev,mode=0777,size=1g"
+    own = "--tmpfs=/var/lib/moltinit:rw,nosuid,nodev,notmpcopyup,mode=0777,size=1g"
     writable = ("--user=10001:10001", "--cap-drop=all", "--security-opt=no-new-privileges", "--tmpfs=/tmp", own)
     async with vm(tmp_path / "a", bucket, model, options=writable) as life:
         await life.ready()
