@@ -132,7 +132,8 @@ class Activity:
     Args:
         busy: something is under way that a stop would cut short.
         doing: what, in words or machine names, for an operator.
-        next_wake: when it wants to run by itself (a job, a heartbeat), seconds since 1970; None where nothing is planned.
+        next_wake: when it wants to run by itself (a job, a heartbeat), seconds since 1970; None where nothing is
+            planned.
     """
 
     busy: bool

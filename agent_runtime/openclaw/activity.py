@@ -27,9 +27,7 @@ def read(preflight: Mapping[str, Any], cron: Mapping[str, Any]) -> Activity:
     counts = preflight.get("counts")
     if not isinstance(counts, dict):
         return Activity(busy=True, doing=("the gateway does not say",), next_wake=_next_wake(cron))
-    doing = tuple(
-        name for name, count in counts.items() if name != TOTAL and isinstance(count, int) and not _none(count)
-    )
+    doing = tuple(name for name, count in counts.items() if name != TOTAL and not _none(count))
     busy = preflight.get("safe") is not True or bool(doing) or not _none(counts.get(TOTAL, 0))
     return Activity(busy=busy, doing=doing, next_wake=_next_wake(cron))
 

@@ -2,9 +2,9 @@
 
 It lies beside `node_modules`, made by `image/bin/warm-up`: `node/` is the cache, `files` the program files that a start
 loads. Node keeps code in `PLACE/NAME` (the launcher's PLACE is `$TMPDIR/node-compile-cache`, the program's lies below
-it), where NAME holds its version, its user, and a number that depends on the processor's features. The code does not (it
-is bytecode, and V8 checks each piece), so the image has it as `PLACE/code`, and one link a place, under the name that
-Node asks for, serves every processor and user: read-only.
+it), where NAME holds its version, its user, and a number that depends on the processor's features. The code does not
+(it is bytecode, and V8 checks each piece), so the image has it as `PLACE/code`, and one link a place, under the name
+that Node asks for, serves every processor and user: read-only.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def loaded_by_a_start(program: Program) -> tuple[Path, ...]:
 def use(program: Program, cache: Path, users: Iterable[int]) -> bool:
     """Let a Node that looks into `cache` find the image's; returns whether it will.
 
-    Only speed depends on it, so nothing is raised. A cache that is there already (the VM's own, from an earlier start) is
-    left alone.
+    Only speed depends on it, so nothing is raised. A cache that is there already (the VM's own, from an earlier start)
+    is left alone.
 
     Args:
         cache: `$TMPDIR/node-compile-cache`.
@@ -69,7 +69,7 @@ def use(program: Program, cache: Path, users: Iterable[int]) -> bool:
 
 
 def _linked(place: Path) -> bool:
-    return place.is_dir() and any(entry.is_symlink() for entry in os.scandir(place))
+    return place.is_dir() and any(entry.is_symlink() for entry in place.iterdir())
 
 
 def _name(program: Program) -> str:

@@ -1,7 +1,7 @@
 """A container from the image: what `tests.support.daemon.Daemon` is for a process.
 
-The tests run in a network namespace of their own, with loopback alone, and so do the containers (`--network host` is the
-namespace that podman runs in): nothing reaches the internet, and everything reaches the S3 server of the test.
+The tests run in a network namespace of their own, with loopback alone, and so do the containers (`--network host` is
+the namespace that podman runs in): nothing reaches the internet, and everything reaches the S3 server of the test.
 """
 
 from __future__ import annotations
