@@ -116,6 +116,9 @@ test-worker: $(WORKER)/node_modules/installed.stamp ## check the Worker: types, 
 	@cd $(WORKER) && npm run -s check && npm run -s test && \
 		WRANGLER_DOCKER_BIN=$(CURDIR)/$(WORKER)/test/docker-stub WRANGLER_SEND_METRICS=false npm run -s bundle
 
+deploy-check: $(WORKER)/node_modules/installed.stamp ## say what is missing before the Worker can be deployed
+	@cd $(WORKER) && npm run -s deploy-check
+
 $(WORKER)/node_modules/installed.stamp: $(WORKER)/package.json $(WORKER)/package-lock.json
 	@command -v npm >/dev/null || { echo "npm (Node 20 or later) is needed for the Worker" >&2; exit 1; }
 	@cd $(WORKER) && npm ci --no-audit --no-fund --loglevel=error
