@@ -30,11 +30,13 @@ interface Life {
   failedStarts: number;
   /** Checks in a row without an answer. */
   unanswered: number;
+  /** A digest of the settings that it was started with. */
+  settings: string;
   /** Since when the agent has not said what it is doing; 0 where it has. */
   silentSince: number;
 }
 
-const NEW_LIFE: Life = { wanted: false, stopping: false, startedAt: 0, failedStarts: 0, unanswered: 0, silentSince: 0 };
+const NEW_LIFE: Life = { wanted: false, stopping: false, startedAt: 0, failedStarts: 0, unanswered: 0, settings: "", silentSince: 0 };
 
 export class Agent extends Container<Env> {
   override defaultPort = PORT;
@@ -97,7 +99,7 @@ export class Agent extends Container<Env> {
       this.envVars = await this.environment();
       life = { ...life, startedAt: seconds(), failedStarts: life.failedStarts + 1, unanswered: 0, silentSince: 0 };
       // Written down before: if this object dies now, the alarm finds it and goes on.
-      await this.save({ ...life, wanted: true, stopping: false });
+      await this.save({ ...life, wanted: true, stopping: false, settings: await this.settings() });
       await this.plan("check", nextCheck(life.failedStarts));
     }
     await this.startAndWaitForPorts(PORT);
@@ -168,20 +170,27 @@ export class Agent extends Container<Env> {
         await this.destroy();
         break;
       case "none":
-        if (alive) await this.renewKeys(life, activity);
+        if (alive) await this.replaceIfStale(life, activity);
     }
   }
 
-  /** Temporary keys run out: a new container gets new ones, after the old one has sealed. */
-  private async renewKeys(life: Life, activity: Activity | undefined): Promise<void> {
-    const age = seconds() - life.startedAt;
-    if (!this.temporaryKeys || age < REPLACE_AFTER_SECONDS) return;
-    const quiet = activity !== undefined && activity.known && !activity.busy && this.connections === 0;
-    if (quiet || age >= REPLACE_AT_LAST_SECONDS) {
-      console.log("replaced, for new keys");
-      await this.halt(); // the next check starts it again
-      await this.plan("check", 30);
-    }
+  /** New settings and new keys need a new container: started after the old one has sealed, in a quiet moment. */
+  private async replaceIfStale(life: Life, activity: Activity | undefined): Promise<void> {
+    const busy = activity === undefined || !activity.known || activity.busy;
+    const age = this.temporaryKeys ? seconds() - life.startedAt : 0;
+    const changed = life.settings !== (await this.settings());
+    const due = changed || age >= REPLACE_AFTER_SECONDS;
+    if (!due || (busy && age < REPLACE_AT_LAST_SECONDS)) return;
+    console.log(`replaced: ${changed ? "its settings have changed" : "its keys run out"}`);
+    await this.halt(); // the next check starts it again
+    await this.plan("check", 5);
+  }
+
+  /** What was configured, as a digest: two are the same or not. */
+  private async settings(): Promise<string> {
+    const told = Object.entries(containerEnvironment(this.env, {})).sort(([a], [b]) => (a < b ? -1 : 1));
+    const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(JSON.stringify(told)));
+    return [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   }
 
   // -- talking to the container

@@ -135,6 +135,23 @@ test("one that does not answer for three checks is asked to stop, and started ag
   assert.equal(it.machines.starts("moltbot"), 2);
 });
 
+test("new secrets reach the agent by themselves, once it is not busy", async () => {
+  await awake();
+  await it.tell("moltbot", "check");
+  assert.equal(it.machines.events.length, 1, "nothing has changed");
+  await it.tell("moltbot", "otherSecrets");
+  it.machines.activity.busy = true;
+  await it.tell("moltbot", "check");
+  assert.equal(it.machines.events.length, 1, "not in the middle of a turn");
+  it.machines.activity.busy = false;
+  await it.tell("moltbot", "check");
+  assert.deepEqual(it.machines.events.slice(1), ["moltbot signal 15"]);
+  await it.tell("moltbot", "check");
+  assert.equal(it.machines.starts("moltbot"), 2);
+  await it.tell("moltbot", "check");
+  assert.equal(it.machines.events.length, 3, "and then it is content");
+});
+
 test("each user has an agent and a prefix of his own", async () => {
   it = await world({ AGENTS: "per-user" });
   const [alice, bob] = [await it.keys.sign({}), await it.keys.sign({ email: "bob@example.com" })];

@@ -86,6 +86,12 @@ export class Sandbox extends Agent {
     await this.schedule(new Date(Date.now() + 1000), "jobIsDue");
   }
 
+  /** The operator has put other secrets since the start. */
+  async otherSecrets(): Promise<void> {
+    const life = await this.ctx.storage.get<{ settings: string }>("life");
+    await this.ctx.storage.put("life", { ...life, settings: "another digest" });
+  }
+
   /** When each method is going to be called, seconds since 1970. */
   async plans(): Promise<Record<string, number | undefined>> {
     const [check] = await this.listSchedules("check");
