@@ -29,12 +29,16 @@ export interface Env {
   OPENCLAW_GATEWAY_TOKEN?: string;
 }
 
-/** moltworker's variables, and those of Access, as the container knows them. `MOLTINIT_*` is passed on as a whole. */
+/** moltworker's variables, those of Access and of any S3 server, as the container knows them. `MOLTINIT_*` is passed on as a whole. */
 export const PASSED_ON = [
   "AI_GATEWAY_API_KEY",
   "AI_GATEWAY_BASE_URL",
   "ANTHROPIC_API_KEY",
   "ANTHROPIC_BASE_URL",
+  "AWS_ACCESS_KEY_ID",
+  "AWS_REGION",
+  "AWS_SECRET_ACCESS_KEY",
+  "AWS_SESSION_TOKEN",
   "CDP_SECRET",
   "CF_ACCESS_AUD",
   "CF_ACCESS_TEAM_DOMAIN",
