@@ -117,7 +117,8 @@ async def test_a_full_disk_is_shown_and_nothing_is_lost_once_there_is_room(
         assert "No space left" in output
         await asyncio.sleep(5)
         assert (await life.get("/livez"))[0] == 200
-        await life.execute("rm", filler)
+        code, output = await life.execute("rm", filler)
+        assert code == 0, output
         await life.until("it is well again", "/readyz", lambda code, _: code == 200)
         assert "HEARD" in await life.talk("remember MARK-two")
         assert await life.stop() == 0, life.tail()
@@ -129,7 +130,8 @@ async def test_a_full_disk_is_shown_and_nothing_is_lost_once_there_is_room(
 async def test_it_runs_as_the_agents_user_too_and_writes_to_two_places_only(
     bucket: Bucket, model: ModelServer, tmp_path: Path
 ) -> None:
-    own = "--tmpfs=/var/lib/moltinit:rw,nosuid,nodev,notmpcopyup,mode=0777,size=1g"
+    # Of that user's own, as a volume for him is.
+    own = "--mount=type=tmpfs,destination=/var/lib/moltinit,U=true"
     writable = ("--user=10001:10001", "--cap-drop=all", "--security-opt=no-new-privileges", "--tmpfs=/tmp", own)
     async with vm(tmp_path / "a", bucket, model, options=writable) as life:
         await life.ready()
