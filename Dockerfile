@@ -11,30 +11,34 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/debconf/*-old /var/log/* \
       /usr/share/doc/* /usr/share/man/* /usr/share/locale/*
 
-# -- moltinit in a virtual environment of its own; every wheel by its hash, nothing compiled
-FROM base AS python
+# -- what builds; every wheel by its hash, nothing compiled
+FROM base AS tools
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_DEPS=1
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
-COPY requirements/image.txt requirements/image-build.txt requirements/
-RUN python3 -m venv tools \
- && tools/bin/pip install --disable-pip-version-check --no-cache-dir --no-deps --require-hashes --only-binary=:all: -r requirements/image-build.txt \
- && python3 -m venv /opt/moltinit \
- && /opt/moltinit/bin/pip install --disable-pip-version-check --no-cache-dir --no-deps --require-hashes --only-binary=:all: -r requirements/image.txt
+COPY requirements/image-build.txt requirements/
+RUN python3 -m venv tools && tools/bin/pip install --require-hashes --only-binary=:all: -r requirements/image-build.txt
+
+# -- moltinit in a virtual environment of its own
+FROM tools AS python
+COPY requirements/image.txt requirements/
+RUN python3 -m venv /opt/moltinit \
+ && /opt/moltinit/bin/pip install --require-hashes --only-binary=:all: -r requirements/image.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY supervisor supervisor
 COPY agent_runtime agent_runtime
 COPY image/bin/prune-python image/bin/
 # Times of a fixed day: the same sources make the same wheel.
 RUN export SOURCE_DATE_EPOCH=1700000000 \
- && tools/bin/pip wheel --disable-pip-version-check --no-cache-dir --no-deps --no-index --no-build-isolation --wheel-dir dist . \
- && /opt/moltinit/bin/pip install --disable-pip-version-check --no-cache-dir --no-deps --no-index dist/*.whl \
+ && tools/bin/pip wheel --no-index --no-build-isolation --wheel-dir dist . \
+ && /opt/moltinit/bin/pip install --no-index dist/*.whl \
  && /opt/moltinit/bin/python image/bin/prune-python /opt/moltinit
 
 # -- OpenClaw and its Node from their lock file, with the npm that the build tools bring. No package's scripts are run, but
 # for OpenClaw's own, which it catches up on at its first start; on a read-only disk it could not.
-FROM python AS openclaw
+FROM tools AS openclaw
 WORKDIR /opt/openclaw
 COPY image/openclaw/package.json image/openclaw/package-lock.json ./
 COPY image/bin/prune-node /build/image/bin/

@@ -12,8 +12,8 @@ export interface Env {
 
   /** `one` (default): everyone talks to the same agent. `per-user`: everyone has one of his own. */
   AGENTS?: string;
-  /** Paths, each with what is below it, that are forwarded without asking who it is: webhooks. Comma-separated. */
-  PUBLIC_PATHS?: string;
+  /** Webhooks: paths that are forwarded without asking who it is. The container reads the same list. */
+  MOLTINIT_PUBLIC_PATHS?: string;
   /** `never` (default, as moltworker's) or how long an agent may be idle before it sleeps: `10m`, `2h`. */
   SANDBOX_SLEEP_AFTER?: string;
 

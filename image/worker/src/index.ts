@@ -29,7 +29,7 @@ export default {
 async function admitted(request: Request, url: URL, env: Env): Promise<Response> {
   const path = clearPath(url);
   const perUser = env.AGENTS === "per-user";
-  const open = path === undefined ? undefined : openTarget(path, perUser, env.PUBLIC_PATHS ?? "");
+  const open = path === undefined ? undefined : openTarget(path, perUser, env.MOLTINIT_PUBLIC_PATHS ?? "");
   if (open !== undefined) return forward(request, url, env, open);
   const { CF_ACCESS_TEAM_DOMAIN: team, CF_ACCESS_AUD: audience } = env;
   if (!team || !audience) throw new Refused(503, "This Worker is not set up yet: npm run deploy-check says what is missing.");

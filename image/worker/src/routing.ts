@@ -20,12 +20,13 @@ export function clearPath(url: URL): string | undefined {
   return /%(2e|2f|5c|00|25)|\\|\/\/|\/\.{1,2}(\/|$)/i.test(path) ? undefined : path;
 }
 
-/** Is it one of the public paths, or below one? */
+/** Is it one of the public paths? As moltinit reads the same list: `/hooks/telegram` is one, `/hooks/*` all below. */
 export function isPublic(path: string, list: string): boolean {
   return list
-    .split(",")
-    .map((entry) => entry.trim().replace(/\/+$/, ""))
-    .some((entry) => entry.startsWith("/") && entry.length > 1 && (path === entry || path.startsWith(`${entry}/`)));
+    .split(/[,\n]/)
+    .map((entry) => entry.trim())
+    .filter((entry) => entry.startsWith("/") && entry.length > 2)
+    .some((entry) => (entry.endsWith("/*") ? path.startsWith(entry.slice(0, -1)) && path.length >= entry.length : path === entry));
 }
 
 /** A name for an object and a prefix in the bucket, that does not give away the address. */

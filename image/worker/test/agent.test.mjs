@@ -169,7 +169,7 @@ test("each user has an agent and a prefix of his own", async () => {
 });
 
 test("a webhook reaches the agent in its path, and a made-up agent costs no machine", async () => {
-  it = await world({ AGENTS: "per-user", PUBLIC_PATHS: "/hook" });
+  it = await world({ AGENTS: "per-user", MOLTINIT_PUBLIC_PATHS: "/hook" });
   const { name } = await (await it.get("/x", { token: await it.keys.sign({}) })).json();
   assert.deepEqual(await (await it.get(`/~${name}/hook`)).json(), { name, path: "/hook" });
   assert.equal((await it.get(`/~${name}/other`)).status, 401);
