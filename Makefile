@@ -111,6 +111,11 @@ test-image: setup image ## run the image in real containers: talk, stop, kill, e
 		MOLTINIT_TEST_IMAGE=$${IMAGE:-localhost/moltinit:latest} unshare --net sh -c \
 		'ip link set lo up && exec $(BIN)/python -m pytest tests/image $(ARGS)'
 
+bench-image: setup image ## measure a first start in a new container beside a bare gateway's, and the image's parts (needs root)
+	@export CONTAINERS_CONF=$${CONTAINERS_CONF:-$(CURDIR)/tests/image/containers.conf}; \
+		MOLTINIT_TEST_IMAGE=$${IMAGE:-localhost/moltinit:latest} unshare --net sh -c \
+		'ip link set lo up && exec $(BIN)/python -m tests.image.bench'
+
 # `wrangler deploy --dry-run` asks for docker, and would build the image once more: the stub says yes.
 test-worker: $(WORKER)/node_modules/installed.stamp ## check the Worker: types, its tests in workerd, a rehearsal of the deployment
 	@cd $(WORKER) && npm run -s check && npm run -s test && \
