@@ -117,16 +117,17 @@ bench-image: setup image ## measure a first start in a new container beside a ba
 		MOLTINIT_TEST_IMAGE=$${IMAGE:-localhost/moltinit:latest} unshare --net sh -c \
 		'ip link set lo up && exec $(BIN)/python -m tests.image.bench'
 
-# `wrangler deploy --dry-run` asks for docker, and would build the image once more: the stub says yes.
-test-worker: $(WORKER)/node_modules/installed.stamp ## check the Worker: types, its tests in workerd, a rehearsal of the deployment
-	@cd $(WORKER) && npm run -s check && npm run -s test && \
+# With the gateway's Node, since a distribution's may be too old. `wrangler deploy --dry-run` asks for docker, and would
+# build the image once more: the stub says yes.
+test-worker: openclaw $(WORKER)/node_modules/installed.stamp ## check the Worker: types, its tests in workerd, a rehearsal of the deployment
+	@export PATH="$$(echo $(CURDIR)/$(OPENCLAW)/node_modules/node-linux-*/bin):$$PATH"; cd $(WORKER) && npm run -s check && npm run -s test && \
 		WRANGLER_DOCKER_BIN=$(CURDIR)/$(WORKER)/test/docker-stub WRANGLER_SEND_METRICS=false npm run -s bundle
 
 deploy-check: $(WORKER)/node_modules/installed.stamp ## say what is missing before the Worker can be deployed
 	@cd $(WORKER) && npm run -s deploy-check
 
 $(WORKER)/node_modules/installed.stamp: $(WORKER)/package.json $(WORKER)/package-lock.json
-	@command -v npm >/dev/null || { echo "npm (Node 20 or later) is needed for the Worker" >&2; exit 1; }
+	@command -v npm >/dev/null || { echo "npm is needed for the Worker: install Node.js with npm, then repeat" >&2; exit 1; }
 	@cd $(WORKER) && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
