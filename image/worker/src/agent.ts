@@ -59,7 +59,7 @@ export class Agent extends Container<Env> {
       return refusal(request, 404, "not-found", "There is nothing under this path.");
     }
     if (known !== name) await this.ctx.storage.put("name", name);
-    if ((await this.ctx.storage.get("origin")) !== origin) await this.ctx.storage.put("origin", origin);
+    if (!stranger && (await this.ctx.storage.get("origin")) !== origin) await this.ctx.storage.put("origin", origin);
     if (!(await this.isUp())) {
       const up = this.wake();
       if (isNavigation(request)) {

@@ -100,3 +100,19 @@ test("a public path is forwarded without a token; its neighbours and its disguis
     assert.equal(response.status, 401, path);
   }
 });
+
+test("while the keys cannot be had it is 503, nothing is woken, and afterwards all is well", async () => {
+  const other = await world();
+  try {
+    const token = await other.keys.sign({});
+    other.keys.down = true;
+    assert.equal((await other.get("/x", { token })).status, 503);
+    assert.deepEqual(other.machines.events, []);
+    other.keys.down = false;
+    assert.equal((await other.get("/x", { token })).status, 200);
+    other.keys.down = true;
+    assert.equal((await other.get("/x", { token })).status, 200, "known keys go on");
+  } finally {
+    await other.close();
+  }
+});
