@@ -134,6 +134,22 @@ class ConfigureReport:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What the agent is doing, and when it wants to do something next: what decides whether its VM may sleep.
+
+    Args:
+        busy: something is under way that a stop would cut short.
+        doing: what, in words or machine names, for an operator.
+        next_wake: when it wants to run by itself (a job, a heartbeat), seconds since 1970; None where nothing is
+            planned.
+    """
+
+    busy: bool
+    doing: tuple[str, ...] = ()
+    next_wake: float | None = None
+
+
 class RuntimeFault(Exception):
     """A runtime could not do its work (program missing, config unreadable, no answer); `hint` says what to do."""
 
@@ -250,6 +266,10 @@ class AgentRuntime(Protocol):
     def quiesce(self, seconds: float) -> AbstractAsyncContextManager[bool]:
         """Hold the agent still for a snapshot, for at most `seconds`. Yields True while it is still, False where it
         is busy or cannot; leaving the context lets it go on. Never raises for an agent that does not answer."""
+        ...
+
+    async def activity(self) -> Activity | None:
+        """What it is doing; None where it does not say. Never raises."""
         ...
 
     async def drain(self, seconds: float) -> None:

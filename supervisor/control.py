@@ -166,6 +166,18 @@ class Control:
         async for line in self._logs.follow(after):
             yield _line(line)
 
+    async def activity(self) -> Document:
+        activity = await self._runtime.activity() if self.gateway() is not None else None
+        return {
+            "known": activity is not None,
+            "busy": activity is None or activity.busy,
+            "doing": list(activity.doing) if activity else [],
+            "next_wake": activity.next_wake if activity else None,
+            "phase": self.phase(),
+            "ready": not self._failing(),
+            "snapshot_pending": self._saver.pending,
+        }
+
     async def snapshots(self) -> list[Document]:
         head = self._engine.head
         return [snapshot_document(record) for record in reversed(head.snapshots)] if head else []

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from agent_runtime.contract import (
+    Activity,
     AgentSettings,
     Caller,
     ConfigureReport,
@@ -94,6 +96,18 @@ class Echo:
 
     def quiesce(self, seconds: float) -> AbstractAsyncContextManager[bool]:
         return _cannot()
+
+    async def activity(self) -> Activity | None:
+        heard: list[Activity] = []
+
+        def hear(document: dict[str, Any]) -> bool:
+            doing = tuple(str(thing) for thing in document["doing"])
+            heard.append(Activity(bool(doing), doing, document["next_wake"]))
+            return True
+
+        with suppress(KeyError, TypeError):
+            await self._probe.ask("/activity", hear)
+        return heard[0] if heard else None
 
     async def drain(self, seconds: float) -> None:
         return None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_runtime.contract import (
+    Activity,
     AgentSettings,
     Caller,
     ConfigureReport,
@@ -21,6 +22,7 @@ from agent_runtime.contract import (
     Probe,
     StateLayout,
 )
+from agent_runtime.openclaw import activity, compile_cache
 from agent_runtime.openclaw.config import configure
 from agent_runtime.openclaw.devices import GatewayDevices
 from agent_runtime.openclaw.identity import IDENTITY_HEADERS, PASSWORD_VARIABLE, introduction
@@ -32,6 +34,9 @@ from agent_runtime.probing import HttpProbe
 
 EXIT_CONFIG = 78
 """EX_CONFIG: it cannot start on this config or state; its docs say to run its doctor once and try once more."""
+
+IMAGE_USER = 10001
+"""The agent's user in the image."""
 
 PREPARE_SECONDS = 5.0
 """For `gateway.suspend.prepare`, which takes a quarter of a second when the gateway is idle."""
@@ -78,6 +83,8 @@ class OpenClaw:
 
     def warm_files(self) -> tuple[Path, ...]:
         program = self._find()
+        if cache := compile_cache.brought(program):
+            return program.node, *compile_cache.loaded_by_a_start(program), cache / "node"
         return program.node, program.package / "dist", self._compile_cache
 
     @property
@@ -110,6 +117,7 @@ class OpenClaw:
         locks = Path(f"/tmp/openclaw-state-locks-{uid}")  # whatever TMPDIR says
         for directory in (self._settings.home / STATE, self._settings.scratch / "tmp", locks):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        compile_cache.use(program, self._compile_cache, {os.getuid(), IMAGE_USER})
         return LaunchSpec(
             argv=(str(program.node), str(program.script), *arguments),
             environment=self._environment(program),
@@ -205,6 +213,13 @@ class OpenClaw:
             with contextlib.suppress(RpcError, TimeoutError):
                 async with asyncio.timeout(PREPARE_SECONDS), self._rpc() as again:
                     await again.call("gateway.suspend.resume", {"suspensionId": suspension})
+
+    async def activity(self) -> Activity | None:
+        try:
+            async with asyncio.timeout(PREPARE_SECONDS), self._rpc() as rpc:
+                return await activity.ask(rpc)
+        except (RpcError, TimeoutError):
+            return None
 
     async def drain(self, seconds: float) -> None:
         with contextlib.suppress(RpcError, TimeoutError):
