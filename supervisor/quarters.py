@@ -198,6 +198,7 @@ class AsAgent:
         self.layout = runtime.layout
         self.address = runtime.address
         self.devices = runtime.devices
+        self.activity = runtime.activity
         self.identity_headers = runtime.identity_headers
         self.introduce = runtime.introduce
         self.version = runtime.version
