@@ -150,6 +150,23 @@ class Activity:
     next_wake: float | None = None
 
 
+class ConfigHistory(Protocol):
+    """The config that the agent was last healthy on. Its methods block on the local disk."""
+
+    def starting(self) -> None:
+        """The agent is about to read its config."""
+        ...
+
+    def proven(self) -> bool:
+        """The agent has been healthy for a while: remember what it runs on; True where that was news."""
+        ...
+
+    def roll_back(self) -> Path | None:
+        """Put the last healthy config in place; returns where the other one is kept, None where there is nothing to go
+        back to. Raises `RuntimeFault`."""
+        ...
+
+
 class RuntimeFault(Exception):
     """A runtime could not do its work (program missing, config unreadable, no answer); `hint` says what to do."""
 
@@ -249,6 +266,11 @@ class AgentRuntime(Protocol):
 
     def repair(self) -> LaunchSpec | None:
         """The agent's own repair command, run to its end while the agent is down; None where there is none."""
+        ...
+
+    @property
+    def config_history(self) -> ConfigHistory | None:
+        """The way back from a config that the agent does not start on; None for an agent without a config."""
         ...
 
     def verdict(self, exit_code: int) -> ExitVerdict:

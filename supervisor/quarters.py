@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from agent_runtime.contract import AgentRuntime, ConfigureReport, LaunchSpec, RuntimeFault
+from agent_runtime.contract import AgentRuntime, ConfigHistory, ConfigureReport, LaunchSpec, RuntimeFault
 from supervisor.assembly import agent_runtime
 from supervisor.errors import AgentError, DiskError
 from supervisor.init.cell.cell import Cell, Limits
@@ -210,6 +210,11 @@ class AsAgent:
         self.drain = runtime.drain
         self.close = runtime.close
 
+    @property
+    def config_history(self) -> ConfigHistory | None:
+        history = self._runtime.config_history
+        return None if history is None else _HistoryAsAgent(history, self._rights)
+
     def sanitise(self) -> tuple[str, ...]:
         with self._rights.taken():
             return self._runtime.sanitise()
@@ -225,3 +230,23 @@ class AsAgent:
     def repair(self) -> LaunchSpec | None:
         with self._rights.taken():
             return self._runtime.repair()
+
+
+class _HistoryAsAgent:
+    """A config history kept with the agent's rights."""
+
+    def __init__(self, history: ConfigHistory, rights: Rights) -> None:
+        self._history = history
+        self._rights = rights
+
+    def starting(self) -> None:
+        with self._rights.taken():
+            self._history.starting()
+
+    def proven(self) -> bool:
+        with self._rights.taken():
+            return self._history.proven()
+
+    def roll_back(self) -> Path | None:
+        with self._rights.taken():
+            return self._history.roll_back()

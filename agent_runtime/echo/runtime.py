@@ -85,6 +85,10 @@ class Echo:
     def repair(self) -> LaunchSpec | None:
         return None
 
+    @property
+    def config_history(self) -> None:
+        return None
+
     def verdict(self, exit_code: int) -> ExitVerdict:
         return ExitVerdict.RESTART if exit_code == 0 else ExitVerdict.FAILURE
 

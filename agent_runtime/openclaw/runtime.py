@@ -23,8 +23,9 @@ from agent_runtime.contract import (
     StateLayout,
 )
 from agent_runtime.openclaw import activity, compile_cache
-from agent_runtime.openclaw.config import configure
+from agent_runtime.openclaw.config import ConfigUnreadable, configure
 from agent_runtime.openclaw.devices import GatewayDevices
+from agent_runtime.openclaw.healthy import HealthyConfig
 from agent_runtime.openclaw.identity import IDENTITY_HEADERS, PASSWORD_VARIABLE, introduction
 from agent_runtime.openclaw.layout import CONFIG, LAYOUT, STATE, databases
 from agent_runtime.openclaw.leases import remove_leases
@@ -49,6 +50,7 @@ class OpenClaw:
         self._settings = settings
         self._probe = HttpProbe("127.0.0.1", settings.port)
         self._program: Program | None = None
+        self._history = HealthyConfig(settings.home)
 
     @property
     def name(self) -> str:
@@ -103,7 +105,15 @@ class OpenClaw:
         return tuple(removed)
 
     def configure(self) -> ConfigureReport:
-        return configure(self._settings)
+        try:
+            return configure(self._settings)
+        except ConfigUnreadable:
+            kept = self._history.roll_back()
+            if kept is None:
+                raise
+        report = configure(self._settings)
+        note = f"{CONFIG} could not be read: the last healthy one is in place, the other is kept as {kept.name}"
+        return ConfigureReport(report.changed, (*report.notes, note))
 
     def launch(self) -> LaunchSpec:
         return self._command("gateway", "run", "--port", str(self._settings.port))
@@ -161,6 +171,10 @@ class OpenClaw:
         if zone := os.environ.get("TZ"):
             environment["TZ"] = zone
         return environment
+
+    @property
+    def config_history(self) -> HealthyConfig:
+        return self._history
 
     def verdict(self, exit_code: int) -> ExitVerdict:
         if exit_code == 0:

@@ -34,6 +34,8 @@ SICK_STOP_SECONDS = 10.0
 TERM_RESERVE_SECONDS = 5.0
 """Kept back from the drain for the time between SIGTERM and the exit (0.3-0.9 s for a drained gateway)."""
 REPAIR_SECONDS = 300.0
+PROVE_SECONDS = 60.0
+"""A config that a life was healthy on for so long is one to go back to."""
 
 SETTLED = frozenset(
     {AgentState.HEALTHY, AgentState.BACKING_OFF, AgentState.CRASH_LOOP, AgentState.HELD, AgentState.STOPPED}
@@ -121,6 +123,7 @@ class Keeper:
         self._automatic = False
         self._delay = 0.0
         self._repaired = False
+        self._rolled_back = False
         self._gave_up = False
 
     @property
@@ -235,6 +238,8 @@ class Keeper:
         kills_before = oom_kills()
         try:
             spec = await asyncio.to_thread(self._runtime.launch)
+            if (history := self._runtime.config_history) is not None:
+                await asyncio.to_thread(history.starting)
             if wish := self._wishes.pending():
                 return _LifeEnd(None, wish, asked=True)
             child = await self._spawn(spec)
@@ -269,7 +274,7 @@ class Keeper:
                 self._set(AgentState.UNHEALTHY, detail=f"{complaint}; left alone during maintenance")
             complaints.append(complaint)
 
-        match await first(child.wait(), self._wished(), sicken()):
+        match await first(child.wait(), self._wished(), sicken(), self._prove(health)):
             case 0:
                 return _LifeEnd(None, "exited by itself", health.healthy_seconds, own_exit=True)
             case 1:
@@ -315,18 +320,18 @@ class Keeper:
     async def _judge(self, end: _LifeEnd) -> None:
         now = self._clock.monotonic()
         if self._backoff.lived(end.healthy_seconds):
-            self._repaired = False
+            self._repaired = self._rolled_back = False
         verdict = ExitVerdict.FAILURE
         if end.own_exit and end.code is not None:
             verdict = await asyncio.to_thread(self._runtime.verdict, end.code)
         if verdict is ExitVerdict.RESTART and self._backoff.free_restart(now):
             return
-        if verdict is ExitVerdict.REPAIR and await self._repair(end.reason):
+        if verdict is ExitVerdict.REPAIR and (await self._repair(end.reason) or await self._roll_back()):
             return
         self._delay = self._backoff.failed(now)
         if not self._backoff.crash_loop(now):
             self._set(AgentState.BACKING_OFF, detail=f"{end.reason}; next try in {self._delay:.1f} s")
-        elif not await self._repair("crash loop"):
+        elif not (await self._repair("crash loop") or await self._roll_back()):
             self._gave_up = True
             lives = self._backoff.policy.failures
             minutes = self._backoff.policy.failure_window / 60
@@ -363,6 +368,42 @@ class Keeper:
         self._log.info("repair ended", code=child.exit_code)
         return True
 
+    async def _roll_back(self) -> bool:
+        """Put the last healthy config in place, once until a life was healthy again; False where there is none, or it
+        is the one that failed."""
+        history = self._runtime.config_history
+        if self._rolled_back or history is None:
+            return False
+        self._rolled_back = True
+        try:
+            kept = await asyncio.to_thread(history.roll_back)
+        except RuntimeFault as error:
+            self._log.warning("the config could not be rolled back", reason=error.message)
+            return False
+        if kept is None:
+            return False
+        self._status = replace(self._status, rolled_back=str(kept))
+        self._logs.note(f"the last healthy config is in place; the other is kept as {kept}")
+        self._log.warning("config rolled back", kept=str(kept))
+        return True
+
+    async def _prove(self, health: Health) -> None:
+        """While a life is healthy, what it runs on becomes the config to go back to."""
+        history = self._runtime.config_history
+        while history is not None:
+            await self._clock.sleep(PROVE_SECONDS)
+            if health.healthy_seconds < PROVE_SECONDS:
+                continue
+            try:
+                news = await asyncio.to_thread(history.proven)
+            except RuntimeFault as error:
+                self._log.warning("the healthy config could not be kept", reason=error.message)
+            else:
+                if news and self._status.rolled_back:
+                    self._status = replace(self._status, rolled_back="")
+                    self._on_state(self._status)
+        await asyncio.Event().wait()
+
     async def _stay_held(self) -> None:
         while (self._wishes.holds or self._wishes.parked is not None) and self._wishes.stop is None:
             self._set(AgentState.HELD, detail=self._wishes.pending() or "")
@@ -381,7 +422,7 @@ class Keeper:
 
     def _forgive(self) -> None:
         self._backoff.reset()
-        self._repaired = False
+        self._repaired = self._rolled_back = False
         self._gave_up = False
 
     # -- waiting ----------------------------------------
