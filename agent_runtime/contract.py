@@ -30,6 +30,7 @@ class AgentSettings:
             nobody knows them.
         operators: names of callers (`Caller.name`) who may do everything, as far as they are known beforehand.
         all_operate: whoever passes the front door may do everything.
+        uid: the user that the agent is going to run as; None is the supervisor's.
     """
 
     home: Path
@@ -41,6 +42,7 @@ class AgentSettings:
     public_origins: tuple[str, ...] = ()
     operators: tuple[str, ...] = ("operator",)
     all_operate: bool = False
+    uid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +93,18 @@ class StateLayout:
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """A program to run: absolute argv[0], the whole environment (nothing is inherited), and where to run it."""
+    """A program to run: absolute argv[0], the whole environment (nothing is inherited), and where to run it.
+
+    Args:
+        reads: files and directories of the program outside of the system's own (/usr, /opt and the like).
+        writes: directories outside of HOME and the scratch directory that it cannot do without.
+    """
 
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(repr=False)
     directory: Path
+    reads: tuple[Path, ...] = ()
+    writes: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +132,39 @@ class ConfigureReport:
 
     changed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What the agent is doing, and when it wants to do something next: what decides whether its VM may sleep.
+
+    Args:
+        busy: something is under way that a stop would cut short.
+        doing: what, in words or machine names, for an operator.
+        next_wake: when it wants to run by itself (a job, a heartbeat), seconds since 1970; None where nothing is
+            planned.
+    """
+
+    busy: bool
+    doing: tuple[str, ...] = ()
+    next_wake: float | None = None
+
+
+class ConfigHistory(Protocol):
+    """The config that the agent was last healthy on. Its methods block on the local disk."""
+
+    def starting(self) -> None:
+        """The agent is about to read its config."""
+        ...
+
+    def proven(self) -> bool:
+        """The agent has been healthy for a while: remember what it runs on; True where that was news."""
+        ...
+
+    def roll_back(self) -> Path | None:
+        """Put the last healthy config in place; returns where the other one is kept, None where there is nothing to go
+        back to. Raises `RuntimeFault`."""
+        ...
 
 
 class RuntimeFault(Exception):
@@ -226,6 +268,11 @@ class AgentRuntime(Protocol):
         """The agent's own repair command, run to its end while the agent is down; None where there is none."""
         ...
 
+    @property
+    def config_history(self) -> ConfigHistory | None:
+        """The way back from a config that the agent does not start on; None for an agent without a config."""
+        ...
+
     def verdict(self, exit_code: int) -> ExitVerdict:
         """What an exit that nobody asked for means; negative codes are signals, as in `subprocess`."""
         ...
@@ -241,6 +288,10 @@ class AgentRuntime(Protocol):
     def quiesce(self, seconds: float) -> AbstractAsyncContextManager[bool]:
         """Hold the agent still for a snapshot, for at most `seconds`. Yields True while it is still, False where it
         is busy or cannot; leaving the context lets it go on. Never raises for an agent that does not answer."""
+        ...
+
+    async def activity(self) -> Activity | None:
+        """What it is doing; None where it does not say. Never raises."""
         ...
 
     async def drain(self, seconds: float) -> None:

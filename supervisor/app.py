@@ -16,7 +16,6 @@ from structlog.typing import FilteringBoundLogger
 from agent_runtime.contract import AgentRuntime
 from supervisor.agent_control import AgentControl
 from supervisor.assembly import (
-    agent_runtime,
     agent_version,
     bucket_location,
     make_engine,
@@ -31,6 +30,7 @@ from supervisor.doors import Doors
 from supervisor.health.agent import AgentHealth
 from supervisor.health.bucket import BucketHealth
 from supervisor.health.herald import Herald
+from supervisor.health.isolation import Isolation
 from supervisor.health.looplag import LoopLag
 from supervisor.health.maintenance import Maintenance
 from supervisor.health.metrics import Metrics
@@ -38,6 +38,8 @@ from supervisor.health.problems import Problems
 from supervisor.health.watchdog import Watchdog
 from supervisor.http.audit import AuditTrail
 from supervisor.http.early import EarlyResponder
+from supervisor.init.cell.user import AgentUser
+from supervisor.init.egress.filter import Egress
 from supervisor.init.notify import Notifier
 from supervisor.init.reaper import Children, Reaper, adopt_orphans
 from supervisor.init.signals import Signals
@@ -49,6 +51,7 @@ from supervisor.process.keeper import Keeper
 from supervisor.process.log_file import LogFile
 from supervisor.process.logs import LogLine, Logs
 from supervisor.process.probes import ProbePolicy
+from supervisor.quarters import Quarters, beforehand, loopback_ports, move_in
 from supervisor.settings import Settings
 from supervisor.snapshot.local import LocalDisk
 from supervisor.snapshot.retention import Retention
@@ -91,10 +94,15 @@ async def live(
         watchdog = Watchdog(clock, on_pat=herald.pat)
         metrics = Metrics(problems=lambda: len(problems), loop_lag_seconds=lag.max_lag)
         bucket = BucketHealth(problems, metrics)
+        isolation = Isolation(problems)
 
-        # The agent.
-        runtime = agent_runtime(settings)
+        # The agent, and where it lives.
+        quarters = await asyncio.to_thread(move_in, settings)
+        if quarters.opened:
+            log.info("agent.let_pass", uid=quarters.user.uid, directories=[str(path) for path in quarters.opened])
+        runtime = quarters.runtime
         stack.push_async_callback(runtime.close)
+        isolation.note(beforehand(settings, quarters.user))
         version = await asyncio.to_thread(agent_version, runtime)
         logs = Logs(
             clock=clock,
@@ -110,11 +118,22 @@ async def live(
             clock=clock,
             children=children,
             logs=logs,
+            cell=quarters.cell(isolation.note),
             probes=ProbePolicy(start_timeout=settings.start_timeout),
             on_state=AgentHealth(problems, metrics).observe,
             maintenance=maintenance,
             log=log,
         )
+
+        egress = Egress(
+            quarters.user,
+            settings.egress,
+            ports=loopback_ports(settings),
+            observed=isolation.note,
+            denied=lambda packets: _denied(packets, metrics, problems, log),
+        )
+        await egress.start()
+        stack.push_async_callback(egress.stop)
 
         # The bucket, and the engine on it.
         store = open_store(bucket_location(settings), clock=clock, observe=bucket.observe)
@@ -129,6 +148,9 @@ async def live(
             rules=rules,
             clock=clock,
             retention=Retention(paused=lambda: maintenance.on),
+            rights=quarters.rights,
+            furnish=lambda: _furnish(quarters, log),
+            scratch=quarters.scratch,
         )
         stack.callback(engine.close)
         saver = Saver(
@@ -155,7 +177,9 @@ async def live(
         audit = AuditTrail(clock, mask=mask.value, sink=audit_file, log=log, path=audit_file.path)
         credential = new_secret()
         doors = Doors(
-            early, lambda: _front_door(settings, control, runtime, credential, problems, clock, log, audit), log
+            early,
+            lambda: _front_door(settings, control, runtime, quarters.user, credential, problems, clock, log, audit),
+            log,
         )
         stack.push_async_callback(doors.close)
         lifecycle = Lifecycle(
@@ -189,10 +213,11 @@ async def live(
             metrics=metrics,
             bucket=bucket,
             bucket_url=store.url,
-            agent_uid=os.geteuid,
             agent=AgentControl(keeper=keeper, runtime=runtime, timeline=timeline, maintenance=maintenance, clock=clock),
             settings=settings,
             audited=audit.entries,
+            agent_uid=lambda: quarters.user.uid,
+            isolation=isolation,
         )
         daemon_file = DaemonFile(settings.home)
         daemon_file.write(settings.listen_host, settings.listen_port, credential)
@@ -206,13 +231,32 @@ async def live(
             bucket=store.url,
             home=str(settings.home),
         )
-        return await lifecycle.run(lag.run, watchdog.run, reaper.run)
+        return await lifecycle.run(lag.run, watchdog.run, reaper.run, egress.run)
+
+
+def _denied(packets: int, metrics: Metrics, problems: Problems, log: FilteringBoundLogger) -> None:
+    metrics.egress_denied(packets)
+    log.warning("egress.denied", packets=packets)
+    problems.report(
+        "egress-denied",
+        f"the agent tried to reach what it may not: {packets} packets were refused in the last moments",
+        "see what it is doing; where it should reach this, MOLTINIT_EGRESS and MOLTINIT_EGRESS_PORTS open it",
+    )
+
+
+def _furnish(quarters: Quarters, log: FilteringBoundLogger) -> None:
+    given = quarters.furnish()
+    if given.changed:
+        log.info("agent.given", uid=quarters.user.uid, names=given.changed)
+    if given.left:
+        log.warning("agent.not_given", files=given.left[:20], hint="they have other names outside of its home")
 
 
 def _front_door(
     settings: Settings,
     control: Control,
     runtime: AgentRuntime,
+    user: AgentUser,
     credential: str,
     problems: Problems,
     clock: Clock,
@@ -223,6 +267,7 @@ def _front_door(
     from supervisor.http.access import AccessRules
     from supervisor.http.auth import gatekeeper
     from supervisor.http.identity import Identity
+    from supervisor.http.peer import NotTheAgent
     from supervisor.http.server import FrontDoor
 
     def trouble(text: str) -> None:
@@ -250,6 +295,7 @@ def _front_door(
         audit=audit,
         public_paths=settings.public_paths,
         identity=Identity(runtime.introduce, runtime.identity_headers, public_origins=settings.public_origins),
+        refuse=NotTheAgent(user.uid if user.own else None).check,
     )
 
 

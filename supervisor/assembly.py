@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import secrets
 import socket
+from collections.abc import Callable
+from pathlib import Path
 
 from agent_runtime.contract import AgentRuntime, AgentSettings, RuntimeFault
 from agent_runtime.registry import make_runtime
 from supervisor.clock import Clock, SystemClock
 from supervisor.errors import AgentError
+from supervisor.init.cell.rights import Rights
 from supervisor.settings import Settings
 from supervisor.snapshot.claim import Identity
 from supervisor.snapshot.engine import Engine
@@ -52,8 +55,8 @@ def connect(settings: Settings) -> tuple[Store, Repository]:
     return store, Repository(store, SystemClock(), new_id)
 
 
-def agent_runtime(settings: Settings) -> AgentRuntime:
-    """The runtime of the configured agent. Raises `AgentError`."""
+def agent_runtime(settings: Settings, *, uid: int | None = None) -> AgentRuntime:
+    """The runtime of the configured agent, which is going to run as user `uid`. Raises `AgentError`."""
     try:
         return make_runtime(
             settings.agent,
@@ -67,6 +70,7 @@ def agent_runtime(settings: Settings) -> AgentRuntime:
                 public_origins=settings.agent_origins,
                 operators=("operator", *settings.operators),
                 all_operate=settings.auth == "access" and not settings.operators,
+                uid=uid,
             ),
         )
     except RuntimeFault as fault:
@@ -96,8 +100,11 @@ def make_engine(
     rules: SkipRules,
     clock: Clock,
     retention: Retention | None = None,
+    rights: Rights | None = None,
+    furnish: Callable[[], object] = lambda: None,
+    scratch: Path | None = None,
 ) -> Engine:
-    """The engine on this disk's agent home."""
+    """The engine on this disk's agent home, which works there with these `rights`."""
     return Engine(
         repository=Repository(store, clock, new_id),
         store=store,
@@ -113,4 +120,7 @@ def make_engine(
         retention=retention,
         imports=runtime.layout.imports,
         volatile_tables=runtime.layout.volatile_tables,
+        rights=rights,
+        furnish=furnish,
+        scratch=scratch,
     )

@@ -14,14 +14,16 @@ from types import ModuleType
 
 from supervisor.clock import SystemClock
 from supervisor.http.early import EarlyResponder, listen
+from supervisor.init.cell.harden import harden
 from supervisor.init.notify import Notifier
 from supervisor.init.signals import Signals
 from supervisor.phases import Timeline
-from supervisor.settings import Settings
+from supervisor.settings import Settings, secret_names
 
 
 def run(settings: Settings) -> int:
     """Live one life; returns the exit code. Raises `MoltinitError` where it cannot even begin."""
+    harden(secret_names())
     signals = Signals()
     signals.install()
     try:

@@ -8,6 +8,7 @@ from typing import Any
 from agent_runtime.contract import AgentRuntime
 from supervisor.agent_control import AgentControl
 from supervisor.health.bucket import BucketHealth
+from supervisor.health.isolation import Isolation
 from supervisor.health.metrics import Metrics
 from supervisor.health.problems import Problem, Problems
 from supervisor.health.status import (
@@ -66,6 +67,7 @@ class Control:
         agent: AgentControl,
         settings: Settings,
         audited: Callable[[int], list[Document]],
+        isolation: Isolation,
     ) -> None:
         self._timeline = timeline
         self._lifecycle = lifecycle
@@ -83,6 +85,7 @@ class Control:
         self._agent = agent
         self._settings = settings
         self._audited = audited
+        self._isolation = isolation
 
     def phase(self) -> str:
         return self._timeline.phase.value
@@ -146,6 +149,7 @@ class Control:
                 last_error=self._bucket.last_error,
             ),
             timings=self._timeline.timings,
+            measures=self._isolation.measures,
         )
 
     def metrics(self) -> bytes:
@@ -161,6 +165,18 @@ class Control:
     async def follow_logs(self, after: int) -> AsyncGenerator[Document, None]:
         async for line in self._logs.follow(after):
             yield _line(line)
+
+    async def activity(self) -> Document:
+        activity = await self._runtime.activity() if self.gateway() is not None else None
+        return {
+            "known": activity is not None,
+            "busy": activity is None or activity.busy,
+            "doing": list(activity.doing) if activity else [],
+            "next_wake": activity.next_wake if activity else None,
+            "phase": self.phase(),
+            "ready": not self._failing(),
+            "snapshot_pending": self._saver.pending,
+        }
 
     async def snapshots(self) -> list[Document]:
         head = self._engine.head

@@ -26,6 +26,7 @@ from supervisor.phases import INTERRUPTIBLE, NEXT, Outcome, Phase, Timeline
 from supervisor.process.keeper import Keeper
 from supervisor.process.race import first
 from supervisor.process.state import AgentState
+from supervisor.process.warming import Warming
 from supervisor.snapshot.engine import BroughtBack, Engine
 from supervisor.snapshot.format import Head, SnapshotRecord
 from supervisor.snapshot.handover import Patience
@@ -129,6 +130,7 @@ class Lifecycle:
         self._failure: MoltinitError | None = None
         self._unsealed = ""
         self._gave_up = False
+        self._warming = Warming(runtime.warm_files)
         self._background: list[asyncio.Task[None]] = []
         self._group: asyncio.TaskGroup | None = None
         self._deadline = float("inf")
@@ -217,6 +219,7 @@ class Lifecycle:
     # -- the phases
 
     async def _boot(self) -> None:
+        self._warming.start()
         self._start(self._open_doors_soon())
 
     async def _claim(self) -> None:
@@ -251,6 +254,7 @@ class Lifecycle:
         self._start(self._keeper.run())
         self._start(self._saver.run())
         await self._keeper.wait_for(AgentState.HEALTHY)
+        self._warming.stop()
         self._log.info("agent.ready", agent=self._runtime.name, page=self._page)
 
     async def _serve(self) -> None:
@@ -258,6 +262,7 @@ class Lifecycle:
 
     async def _drain(self) -> None:
         self._deadline = self._clock.monotonic() + self._grace.total
+        self._warming.stop()
         self._gave_up = self._keeper.status.state is AgentState.CRASH_LOOP
         self._saver.stop()
         self._start(self._hurry())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +50,15 @@ def openclaw() -> Path:
     if not program.exists():
         pytest.fail(f"the real OpenClaw is not installed ({program}): `make openclaw` does it")
     return program
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A place of this session's own: pytest closes its shared one to everybody, the agents' user included, whenever a
+    session begins beside this one."""
+    if config.option.basetemp is None:
+        place = Path(tempfile.mkdtemp(prefix="moltinit-tests-"))
+        config.option.basetemp = str(place)
+        config.add_cleanup(lambda: shutil.rmtree(place, ignore_errors=True))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-import agent_runtime
 from agent_runtime.contract import (
+    Activity,
     AgentSettings,
     Caller,
     ConfigureReport,
@@ -21,6 +22,7 @@ from agent_runtime.contract import (
 from agent_runtime.probing import HttpProbe
 
 CALLER_HEADER = "x-echo-caller"
+_PROGRAM = Path(__file__).with_name("__main__.py")
 
 
 class Echo:
@@ -57,7 +59,7 @@ class Echo:
         return "1"
 
     def warm_files(self) -> tuple[Path, ...]:
-        return ()
+        return (_PROGRAM,)
 
     def sanitise(self) -> tuple[str, ...]:
         return ()
@@ -68,18 +70,23 @@ class Echo:
 
     def launch(self) -> LaunchSpec:
         return LaunchSpec(
-            argv=(sys.executable, "-m", "agent_runtime.echo"),
+            # By its path: it needs nothing else of the project, and may not look around there.
+            argv=(sys.executable, str(_PROGRAM)),
             environment={
                 "HOME": str(self._settings.home),
                 "ECHO_PORT": str(self._settings.port),
                 "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-                "PYTHONPATH": str(Path(agent_runtime.__file__).parents[1]),
                 "LANG": "C.UTF-8",
             },
             directory=self._settings.home,
+            reads=(_PROGRAM.parent, Path(sys.prefix), Path(sys.base_prefix)),
         )
 
     def repair(self) -> LaunchSpec | None:
+        return None
+
+    @property
+    def config_history(self) -> None:
         return None
 
     def verdict(self, exit_code: int) -> ExitVerdict:
@@ -93,6 +100,18 @@ class Echo:
 
     def quiesce(self, seconds: float) -> AbstractAsyncContextManager[bool]:
         return _cannot()
+
+    async def activity(self) -> Activity | None:
+        heard: list[Activity] = []
+
+        def hear(document: dict[str, Any]) -> bool:
+            doing = tuple(str(thing) for thing in document["doing"])
+            heard.append(Activity(bool(doing), doing, document["next_wake"]))
+            return True
+
+        with suppress(KeyError, TypeError):
+            await self._probe.ask("/activity", hear)
+        return heard[0] if heard else None
 
     async def drain(self, seconds: float) -> None:
         return None

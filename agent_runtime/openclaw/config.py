@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -11,12 +10,17 @@ from typing import Any
 
 from agent_runtime.contract import AgentSettings, ConfigureReport, RuntimeFault
 from agent_runtime.openclaw.channels import channels
+from agent_runtime.openclaw.files import read_small, write_whole
 from agent_runtime.openclaw.identity import auth_settings
 from agent_runtime.openclaw.layout import CONFIG, LEGACY_CONFIGS, OWNED_BASE, STATE
 from agent_runtime.openclaw.merge import MISSING, Config, Owned, Rule, get, merge, put
 from agent_runtime.openclaw.providers import providers
 
 LOOPBACK = ["127.0.0.1", "::1"]
+
+
+class ConfigUnreadable(RuntimeFault):
+    """What is there is no config."""
 
 
 def owned_settings(settings: AgentSettings) -> list[Owned]:
@@ -57,8 +61,10 @@ def configure(settings: AgentSettings) -> ConfigureReport:
     merged = merge(config, _read_base(base_path), owned_settings(settings))
     encoded = json.dumps(merged.config, indent=2, ensure_ascii=False) + "\n"
     if merged.changed or notes or text is None:
-        _write(path, encoded)
-    _write(base_path, json.dumps([[list(at), value] for at, value in merged.base.items()], indent=1) + "\n")
+        write_whole(path, encoded.encode())
+    base = json.dumps([[list(at), value] for at, value in merged.base.items()], indent=1) + "\n"
+    if base.encode() != read_small(base_path):
+        write_whole(base_path, base.encode())
     return ConfigureReport(merged.changed, tuple(notes))
 
 
@@ -80,13 +86,13 @@ def _read(path: Path) -> tuple[str | None, Config]:
     except FileNotFoundError:
         return None, {}
     except (OSError, UnicodeDecodeError) as error:
-        raise RuntimeFault(f"{path} cannot be read: {error}", hint=_UNREADABLE) from error
+        raise ConfigUnreadable(f"{path} cannot be read: {error}", hint=_UNREADABLE) from error
     try:
         config = _parse(text)
     except ValueError as error:
-        raise RuntimeFault(f"{path} is not valid: {error}", hint=_UNREADABLE) from error
+        raise ConfigUnreadable(f"{path} is not valid: {error}", hint=_UNREADABLE) from error
     if not isinstance(config, dict):
-        raise RuntimeFault(f"{path} is not an object", hint=_UNREADABLE)
+        raise ConfigUnreadable(f"{path} is not an object", hint=_UNREADABLE)
     return text, config
 
 
@@ -142,23 +148,3 @@ def _read_base(path: Path) -> Mapping[tuple[str, ...], Any]:
         return {tuple(map(str, at)): value for at, value in rows}
     except (OSError, ValueError, TypeError):
         return {}
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.moltinit.tmp")
-    with contextlib.suppress(FileNotFoundError):
-        temporary.unlink()
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        raise RuntimeFault(
-            f"{path} cannot be written: {error.strerror}", hint="see whether the disk is full"
-        ) from error

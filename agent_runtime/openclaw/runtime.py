@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_runtime.contract import (
+    Activity,
     AgentSettings,
     Caller,
     ConfigureReport,
@@ -21,8 +22,10 @@ from agent_runtime.contract import (
     Probe,
     StateLayout,
 )
-from agent_runtime.openclaw.config import configure
+from agent_runtime.openclaw import activity, compile_cache
+from agent_runtime.openclaw.config import ConfigUnreadable, configure
 from agent_runtime.openclaw.devices import GatewayDevices
+from agent_runtime.openclaw.healthy import HealthyConfig
 from agent_runtime.openclaw.identity import IDENTITY_HEADERS, PASSWORD_VARIABLE, introduction
 from agent_runtime.openclaw.layout import CONFIG, LAYOUT, STATE, databases
 from agent_runtime.openclaw.leases import remove_leases
@@ -32,6 +35,9 @@ from agent_runtime.probing import HttpProbe
 
 EXIT_CONFIG = 78
 """EX_CONFIG: it cannot start on this config or state; its docs say to run its doctor once and try once more."""
+
+IMAGE_USER = 10001
+"""The agent's user in the image."""
 
 PREPARE_SECONDS = 5.0
 """For `gateway.suspend.prepare`, which takes a quarter of a second when the gateway is idle."""
@@ -44,6 +50,7 @@ class OpenClaw:
         self._settings = settings
         self._probe = HttpProbe("127.0.0.1", settings.port)
         self._program: Program | None = None
+        self._history = HealthyConfig(settings.home)
 
     @property
     def name(self) -> str:
@@ -78,6 +85,8 @@ class OpenClaw:
 
     def warm_files(self) -> tuple[Path, ...]:
         program = self._find()
+        if cache := compile_cache.brought(program):
+            return program.node, *compile_cache.loaded_by_a_start(program), cache / "node"
         return program.node, program.package / "dist", self._compile_cache
 
     @property
@@ -96,7 +105,15 @@ class OpenClaw:
         return tuple(removed)
 
     def configure(self) -> ConfigureReport:
-        return configure(self._settings)
+        try:
+            return configure(self._settings)
+        except ConfigUnreadable:
+            kept = self._history.roll_back()
+            if kept is None:
+                raise
+        report = configure(self._settings)
+        note = f"{CONFIG} could not be read: the last healthy one is in place, the other is kept as {kept.name}"
+        return ConfigureReport(report.changed, (*report.notes, note))
 
     def launch(self) -> LaunchSpec:
         return self._command("gateway", "run", "--port", str(self._settings.port))
@@ -106,12 +123,17 @@ class OpenClaw:
 
     def _command(self, *arguments: str) -> LaunchSpec:
         program = self._find()
-        for directory in (self._settings.home / STATE, self._settings.scratch / "tmp"):
+        uid = os.getuid() if self._settings.uid is None else self._settings.uid
+        locks = Path(f"/tmp/openclaw-state-locks-{uid}")  # whatever TMPDIR says
+        for directory in (self._settings.home / STATE, self._settings.scratch / "tmp", locks):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        compile_cache.use(program, self._compile_cache, {os.getuid(), IMAGE_USER})
         return LaunchSpec(
             argv=(str(program.node), str(program.script), *arguments),
             environment=self._environment(program),
             directory=self._settings.home,
+            reads=(program.node, program.package.parent),
+            writes=(locks,),
         )
 
     def _environment(self, program: Program) -> dict[str, str]:
@@ -149,6 +171,10 @@ class OpenClaw:
         if zone := os.environ.get("TZ"):
             environment["TZ"] = zone
         return environment
+
+    @property
+    def config_history(self) -> HealthyConfig:
+        return self._history
 
     def verdict(self, exit_code: int) -> ExitVerdict:
         if exit_code == 0:
@@ -201,6 +227,13 @@ class OpenClaw:
             with contextlib.suppress(RpcError, TimeoutError):
                 async with asyncio.timeout(PREPARE_SECONDS), self._rpc() as again:
                     await again.call("gateway.suspend.resume", {"suspensionId": suspension})
+
+    async def activity(self) -> Activity | None:
+        try:
+            async with asyncio.timeout(PREPARE_SECONDS), self._rpc() as rpc:
+                return await activity.ask(rpc)
+        except (RpcError, TimeoutError):
+            return None
 
     async def drain(self, seconds: float) -> None:
         with contextlib.suppress(RpcError, TimeoutError):

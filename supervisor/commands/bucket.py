@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 
 from agent_runtime.contract import AgentRuntime
 from supervisor.assembly import (
-    agent_runtime,
     agent_version,
     bucket_location,
     make_engine,
@@ -16,6 +15,7 @@ from supervisor.assembly import (
 )
 from supervisor.clock import SystemClock
 from supervisor.errors import UsageError
+from supervisor.quarters import move_in
 from supervisor.settings import Settings
 from supervisor.snapshot.engine import Engine
 from supervisor.snapshot.format import Head
@@ -63,7 +63,8 @@ async def only_claimed(settings: Settings, *, takeover: bool) -> AsyncIterator[t
     clock = SystemClock()
     disk = LocalDisk(settings.home, new_id)
     disk.lock()
-    runtime = agent_runtime(settings)
+    quarters = move_in(settings)
+    runtime = quarters.runtime
     try:
         async with open_bucket(settings) as store:
             seen = await Repository(store, clock, new_id).read()
@@ -81,6 +82,9 @@ async def only_claimed(settings: Settings, *, takeover: bool) -> AsyncIterator[t
                 disk=disk,
                 rules=skip_rules(settings, runtime),
                 clock=clock,
+                rights=quarters.rights,
+                furnish=quarters.furnish,
+                scratch=quarters.scratch,
             )
             try:
                 await engine.claim()

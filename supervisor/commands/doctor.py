@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 
 from agent_runtime.contract import RuntimeFault
 from supervisor.commands.context import load_settings, show_json
+from supervisor.commands.daemon import find_daemon
 from supervisor.errors import ExitCode, MoltinitError, SettingsError
 from supervisor.settings import Settings
 from supervisor.units import format_size
@@ -35,8 +36,9 @@ def main(arguments: argparse.Namespace) -> int:
         findings = [Finding("settings", "bad", error.message, error.hint)]
     else:
         findings = [Finding("settings", "ok", "valid"), *_agent(settings), *_disk(settings)]
+        findings += asyncio.run(_door(settings))
         findings += asyncio.run(_bucket(settings))
-        findings += _isolation()
+        findings += _isolation(settings)
     bad = any(finding.state == "bad" for finding in findings)
     if arguments.json:
         show_json({"ok": not bad, "findings": [asdict(finding) for finding in findings]})
@@ -74,6 +76,23 @@ def _disk(settings: Settings) -> list[Finding]:
     return [Finding("disk", "ok", f"{format_size(free)} free at {place}")]
 
 
+async def _door(settings: Settings) -> list[Finding]:
+    if settings.auth != "access" or settings.access_team_domain is None:
+        return [Finding("front door", "ok", f"mode {settings.auth}")]
+    from supervisor.clock import SystemClock
+    from supervisor.http.access_keys import AccessKeys
+
+    troubles: list[str] = []
+    keys = AccessKeys(settings.access_team_domain, SystemClock(), troubles.append)
+    try:
+        count = await keys.count()
+    finally:
+        await keys.close()
+    if not count:
+        return [Finding("front door", "bad", troubles[-1], "is CF_ACCESS_TEAM_DOMAIN right, and the network up?")]
+    return [Finding("front door", "ok", f"mode access; {keys.url} has {count} keys")]
+
+
 async def _bucket(settings: Settings) -> list[Finding]:
     from supervisor.assembly import new_id
     from supervisor.clock import SystemClock
@@ -94,11 +113,32 @@ async def _bucket(settings: Settings) -> list[Finding]:
         return [Finding("bucket", "ok", text)]
 
 
-def _isolation() -> list[Finding]:
-    from supervisor.health.status import isolation
+def _isolation(settings: Settings) -> list[Finding]:
+    """As measured on the agent that runs here; without one, whether it could have a user of its own."""
+    daemon = find_daemon(settings)
+    if daemon is None:
+        return [_user(settings), Finding("isolation", "note", "no daemon runs here: a running agent can be measured")]
+    try:
+        document = daemon.get("/status")
+    except MoltinitError as error:
+        return [Finding("isolation", "note", f"the daemon does not tell: {error.message}", error.hint)]
+    hints = {problem["code"]: problem["hint"] for problem in document["problems"]}
+    findings = []
+    for entry in document["isolation"]:
+        hint = hints.get(f"isolation-{entry['measure']}", "")
+        state = "ok" if entry["state"] == "on" else "bad" if hint else "note"
+        text = entry["state"] + (f": {entry['reason']}" if entry["reason"] else "")
+        findings.append(Finding(f"isolation {entry['measure']}", state, text, hint))
+    return findings
 
-    return [
-        Finding(f"isolation {entry['measure']}", "note", f"{entry['state']}: {entry['reason']}")
-        for entry in isolation(())
-        if entry["state"] == "off"
-    ]
+
+def _user(settings: Settings) -> Finding:
+    from supervisor.init.cell.user import choose_user
+
+    try:
+        user = choose_user(settings.agent_user)
+    except SettingsError as error:
+        return Finding("agent user", "bad", error.message, error.hint)
+    if user.own:
+        return Finding("agent user", "ok", f"the agent is going to run as user {user.uid}, group {user.gid}")
+    return Finding("agent user", "note", f"the agent shares moltinit's user: {user.reason}", user.hint)

@@ -20,6 +20,9 @@ class Seen(Protocol):
     @property
     def restarts(self) -> int: ...
 
+    @property
+    def rolled_back(self) -> str: ...
+
 
 SICK = {
     "unhealthy": ("agent-unhealthy", "the agent does not answer its probe", "it is restarted, unless in maintenance"),
@@ -32,7 +35,8 @@ SICK = {
     "crash-loop": (
         "agent-crash-loop",
         "the agent was given up",
-        "read its log, restore a snapshot from before, or restart it: POST /api/admin/gateway/restart",
+        "its own repair and its last healthy config did not help: read its log, restore a snapshot from before "
+        "(`moltinit snapshots`, `moltinit restore`), or start it again: POST /api/admin/gateway/restart",
     ),
 }
 """By state: code, sentence, hint."""
@@ -52,6 +56,15 @@ class AgentHealth:
         for _ in range(seen.restarts - self._restarts):
             self._metrics.agent_restarted()
         self._restarts = seen.restarts
+        if seen.rolled_back:
+            self._problems.report(
+                "config-rolled-back",
+                f"the agent did not start on its config: the last healthy one is in place, the other is kept as "
+                f"{seen.rolled_back}",
+                "correct that one and put it back; this notice ends when a new config has proven itself",
+            )
+        else:
+            self._problems.clear("config-rolled-back")
         if seen.state in SICK:
             code, message, hint = SICK[seen.state]
             self._problems.report(code, f"{message}: {seen.detail}" if seen.detail else message, hint)

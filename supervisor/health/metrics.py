@@ -59,6 +59,7 @@ class Metrics:
         self._bucket_bytes = counter("bucket_bytes", "Bytes to (up) and from (down) the bucket.", "direction")
         self._restarts = counter("agent_restarts", "Starts of the agent after its first one.")
         self._up = gauge("agent_up", "1 while the agent answers its probe.")
+        self._denied = counter("egress_denied_packets", "Packets of the agent that the egress filter refused.")
         gauge("problems", "Problems open now.").set_function(lambda: float(problems()))
         gauge("event_loop_lag_seconds", "The worst lag of the event loop in the last minute.").set_function(
             loop_lag_seconds
@@ -120,6 +121,10 @@ class Metrics:
     def agent_up(self, up: bool) -> None:
         """What the agent's probe said last."""
         self._up.set(1 if up else 0)
+
+    def egress_denied(self, packets: int) -> None:
+        """The egress filter refused so many packets of the agent."""
+        self._denied.inc(packets)
 
     def render(self) -> bytes:
         """All metrics in the text format 0.0.4 (`CONTENT_TYPE`)."""

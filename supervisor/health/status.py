@@ -68,16 +68,18 @@ MEASURES = (
     "no-capabilities",
     "no-new-privileges",
     "landlock",
+    "resource-limits",
     "clean-environment",
     "supervisor-not-dumpable",
     "bucket-keys-hidden",
     "model-keys-brokered",
     "browser-brokered",
+    "operator-paths-closed",
     "egress-filtered",
 )
 """What stands between the agent and what must not reach it; each is on `/status`, whatever its state."""
 
-NOT_BUILT = "this version does not build it yet"
+NOT_BUILT = "nothing is known of it: the agent was not launched yet, or this version does not build it"
 
 
 def isolation(measures: Sequence[Measure]) -> list[dict[str, str]]:

@@ -72,6 +72,12 @@ class AccessKeys:
             raise HttpError(401, "access-refused", "The Access token is signed with a key that Access does not have.")
         return self._keys[kid]
 
+    async def count(self) -> int:
+        """How many keys there are, looked up if need be; 0 where they cannot be fetched."""
+        if self._age() > FRESH_SECONDS and (flight := self._refresh()) is not None:
+            await asyncio.shield(flight)
+        return len(self._keys) if self._age() <= STALE_SECONDS else 0
+
     async def close(self) -> None:
         """Give back connections."""
         if self._flight is not None:

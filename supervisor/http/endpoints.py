@@ -45,17 +45,23 @@ class _Endpoint:
 
 
 class Endpoints:
-    """A table of paths, filled by `add`, put into an application by `install`.
+    """A table of paths, filled by `add`, put into an application by `install`. `refuse` is asked before the gatekeeper.
 
     Every path carries its access level: there is no rule beside the table that could disagree with it.
     """
 
     def __init__(
-        self, gatekeeper: Gatekeeper, *, audit: AuditTrail | None = None, unhurried: Unhurried | None = None
+        self,
+        gatekeeper: Gatekeeper,
+        *,
+        audit: AuditTrail | None = None,
+        unhurried: Unhurried | None = None,
+        refuse: Callable[[web.Request, Access], None] | None = None,
     ) -> None:
         self._gatekeeper = gatekeeper
         self._audit = audit
         self._unhurried = unhurried or Unhurried()
+        self._refuse = refuse or (lambda request, access: None)
         self._table: dict[str, _Endpoint] = {}
 
     def add(self, method: str, path: str, access: Access, handler: Handler, about: About | None = None) -> None:
@@ -110,6 +116,7 @@ class Endpoints:
 
     async def _admitted(self, call: _Call, endpoint: _Endpoint) -> web.StreamResponse:
         request = call.request
+        self._refuse(request, endpoint.access)
         # A handler that recognises somebody afterwards (the login page) says so in the same place.
         request[VISITOR] = await self._gatekeeper.admit(
             request.method, request.headers, endpoint.access, peer=request.remote or ""

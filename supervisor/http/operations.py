@@ -67,6 +67,10 @@ class Operations(Protocol):
         """At most `limit` of the agent's log lines with a `number` above `after`, in order, masked."""
         ...
 
+    async def activity(self) -> Document:
+        """May this VM sleep, and when is it to be woken? See `supervisor.http.activity`."""
+        ...
+
     async def snapshots(self) -> list[Document]:
         """The retained snapshots, newest first."""
         ...

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 from aiohttp import HttpVersion10, HttpVersion11, web
 
 from supervisor.errors import MoltinitError
+from supervisor.http.activity import add_activity
 from supervisor.http.answers import HttpError, error_answer
 from supervisor.http.api import MAX_BODY_BYTES, Api
 from supervisor.http.audit import AuditTrail
@@ -54,6 +55,7 @@ class FrontDoor:
         public_paths: paths of the agent that everyone may reach (webhooks); see `PublicPaths`.
         identity: see `Proxy`.
         audit: where calls that change something are written down.
+        refuse: raises `HttpError` for peers that must not have a path of this kind, whatever they present.
         extend: adds further paths of the front door (the admin page) before the table is closed.
         patience: see `Proxy`.
         max_connections: None works it out from the process's limit of descriptors.
@@ -71,6 +73,7 @@ class FrontDoor:
         public_paths: Sequence[str] = (),
         identity: Identity | None = None,
         audit: AuditTrail | None = None,
+        refuse: Callable[[web.Request, Access], None] | None = None,
         extend: Callable[[Endpoints, Unhurried], None] | None = None,
         max_connections: int | None = None,
         patience: Patience | None = None,
@@ -85,8 +88,9 @@ class FrontDoor:
         self._proxy = Proxy(operations, identity=identity, patience=patience)
         self._runner: web.AppRunner | None = None
         self._reception: Reception | None = None
-        endpoints = Endpoints(gatekeeper, audit=audit, unhurried=self._unhurried)
+        endpoints = Endpoints(gatekeeper, audit=audit, unhurried=self._unhurried, refuse=refuse)
         add_health(endpoints, operations)
+        add_activity(endpoints, operations, self._unhurried)
         self._api = Api(operations, self._unhurried)
         self._api.add_to(endpoints)
         if gatekeeper.login is not None:

@@ -4,15 +4,19 @@ end."""
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 from agent_runtime.contract import LaunchSpec
 from supervisor.errors import AgentError
+from supervisor.init.cell.cell import Cell, orders_in_memory
 from supervisor.init.processes import Process, descendants, process_table, read_process
 from supervisor.init.reaper import Children
 from supervisor.init.strays import Ended, end
@@ -35,6 +39,7 @@ class Child:
         output: Callable[[bytes], None],
         children: Children,
         pidfd: int | None,
+        report: int | None = None,
     ) -> None:
         self._process = process
         self._output = output
@@ -44,6 +49,9 @@ class Child:
         self._exited: asyncio.Future[int] = self._loop.create_future()
         self._row = read_process(process.pid)
         self._pipe: int | None = None
+        self._report = report
+        self._told = b""
+        self._entered: asyncio.Future[dict[str, Any]] = self._loop.create_future()
 
     @classmethod
     def spawn(
@@ -52,38 +60,37 @@ class Child:
         *,
         output: Callable[[bytes], None],
         children: Children,
+        cell: Cell | None = None,
         pidfd_open: Callable[[int], int] = os.pidfd_open,
     ) -> Child:
         """Start the program: own session, nothing inherited but stdout and stderr, which go to `output`.
 
+        With a `cell` what starts is the program that enters it and becomes the one wanted; see `entered`.
+
         Raises:
             AgentError: the program cannot be executed, or the directory cannot be entered.
         """
+        report = None
         try:
-            process = subprocess.Popen(
-                spec.argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                cwd=spec.directory,
-                env=dict(spec.environment),
-                bufsize=0,
-                close_fds=True,
-                start_new_session=True,
-            )
+            if cell is None:
+                process = _popen(spec, spec.argv, spec.directory)
+            else:
+                process, report = _popen_into(cell, spec)
         except OSError as error:
-            raise AgentError(
-                f"cannot start {spec.argv[0]} in {spec.directory}: {error.strerror}",
-                hint="check that the program is installed, is executable, and that the directory exists",
-            ) from error
+            raise cannot_start(spec, error.strerror or str(error)) from error
         children.add(process.pid)
         try:
             pidfd = pidfd_open(process.pid)
         except OSError:  # a kernel or sandbox without pidfds: a thread waits instead
             pidfd = None
-        child = cls(process, output, children, pidfd)
+        child = cls(process, output, children, pidfd, report)
         child._watch()
         return child
+
+    async def entered(self) -> dict[str, Any]:
+        """What the cell's entrance told, once the program itself runs; `error` is in it where it does not. Without a
+        cell it is empty."""
+        return await asyncio.shield(self._entered)
 
     @property
     def pid(self) -> int:
@@ -142,6 +149,11 @@ class Child:
         self._pipe = self._process.stdout.fileno()
         os.set_blocking(self._pipe, False)
         self._loop.add_reader(self._pipe, self._read)
+        if self._report is None:
+            self._entered.set_result({})
+        else:
+            os.set_blocking(self._report, False)
+            self._loop.add_reader(self._report, self._hear)
         if self._pidfd is not None:
             self._loop.add_reader(self._pidfd, self._collect)
         else:
@@ -173,6 +185,23 @@ class Child:
             self._loop.remove_reader(self._pipe)
             self._process.stdout.close()
             self._pipe = None
+
+    def _hear(self) -> None:
+        """The entrance closes its end by becoming the program, or by ending."""
+        assert self._report is not None
+        try:
+            data = os.read(self._report, READ_BYTES)
+        except BlockingIOError:
+            return
+        if data:
+            self._told += data
+            return
+        self._loop.remove_reader(self._report)
+        os.close(self._report)
+        self._report = None
+        lines = self._told.decode("utf-8", "replace").splitlines()
+        told = json.loads(lines[-1]) if lines else {"error": "it ended before it was locked in"}
+        self._entered.set_result(told)
 
     def _collect(self) -> None:
         """Take the exit code; the pid is free for others from here on."""
@@ -221,6 +250,43 @@ class Child:
             ):
                 family |= {row.pid, *descendants(row.pid, table)}
         return [table[pid] for pid in family if table[pid].alive]
+
+
+def cannot_start(spec: LaunchSpec, why: str) -> AgentError:
+    """The error for a program that does not run."""
+    return AgentError(
+        f"cannot start {spec.argv[0]} in {spec.directory}: {why}",
+        hint="check that the program is installed, is executable (by the agent's user), and that the directory exists",
+    )
+
+
+def _popen(spec: LaunchSpec, argv: Sequence[str], directory: Path, fds: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=directory,
+        env=dict(spec.environment),
+        bufsize=0,
+        close_fds=True,
+        pass_fds=fds,
+        start_new_session=True,
+    )
+
+
+def _popen_into(cell: Cell, spec: LaunchSpec) -> tuple[subprocess.Popen[bytes], int]:
+    """The process, and the descriptor on which its entrance tells what came of it."""
+    orders = orders_in_memory(cell.orders(spec))
+    hear, tell = os.pipe()
+    try:
+        return _popen(spec, cell.command(orders, tell), Path("/"), (orders, tell)), hear
+    except BaseException:
+        os.close(hear)
+        raise
+    finally:
+        os.close(orders)
+        os.close(tell)
 
 
 async def _hurried(hurry: asyncio.Event) -> None:

@@ -16,10 +16,11 @@ from agent_runtime.contract import AgentRuntime, ExitVerdict, LaunchSpec, Runtim
 from supervisor.clock import Clock
 from supervisor.errors import AgentError
 from supervisor.health.maintenance import Maintenance
+from supervisor.init.cell.cell import Cell
 from supervisor.init.events import EventLog, NoLog
 from supervisor.init.reaper import Children
 from supervisor.process.backoff import Backoff
-from supervisor.process.child import HURRY_SECONDS, Child
+from supervisor.process.child import HURRY_SECONDS, Child, cannot_start
 from supervisor.process.logs import Logs
 from supervisor.process.oom import oom_kills
 from supervisor.process.probes import Health, ProbePolicy
@@ -33,6 +34,8 @@ SICK_STOP_SECONDS = 10.0
 TERM_RESERVE_SECONDS = 5.0
 """Kept back from the drain for the time between SIGTERM and the exit (0.3-0.9 s for a drained gateway)."""
 REPAIR_SECONDS = 300.0
+PROVE_SECONDS = 60.0
+"""A config that a life was healthy on for so long is one to go back to."""
 
 SETTLED = frozenset(
     {AgentState.HEALTHY, AgentState.BACKING_OFF, AgentState.CRASH_LOOP, AgentState.HELD, AgentState.STOPPED}
@@ -79,7 +82,7 @@ class Keeper:
 
     Args:
         children: the registry that the reaper respects.
-        prepare: wraps what the runtime wants to launch (another user, confinement); applied to repairs too.
+        cell: what the agent is locked into, and its repairs too.
         maintenance: while it is on, an agent that ends or does not answer is left as it is.
         on_state: called in the event loop with every change.
     """
@@ -93,7 +96,7 @@ class Keeper:
         logs: Logs,
         backoff: Backoff | None = None,
         probes: ProbePolicy | None = None,
-        prepare: Callable[[LaunchSpec], LaunchSpec] = lambda spec: spec,
+        cell: Cell | None = None,
         on_state: Callable[[AgentStatus], None] = lambda status: None,
         maintenance: Maintenance | None = None,
         log: EventLog | None = None,
@@ -104,7 +107,7 @@ class Keeper:
         self._logs = logs
         self._backoff = backoff or Backoff()
         self._probes = probes or ProbePolicy()
-        self._prepare = prepare
+        self._cell = cell
         self._on_state = on_state
         self._maintenance = maintenance
         self._log: EventLog = NoLog() if log is None else log
@@ -120,6 +123,7 @@ class Keeper:
         self._automatic = False
         self._delay = 0.0
         self._repaired = False
+        self._rolled_back = False
         self._gave_up = False
 
     @property
@@ -234,9 +238,11 @@ class Keeper:
         kills_before = oom_kills()
         try:
             spec = await asyncio.to_thread(self._runtime.launch)
+            if (history := self._runtime.config_history) is not None:
+                await asyncio.to_thread(history.starting)
             if wish := self._wishes.pending():
                 return _LifeEnd(None, wish, asked=True)
-            child = self._spawn(spec)
+            child = await self._spawn(spec)
         except (RuntimeFault, AgentError) as error:
             return _LifeEnd(None, f"{error.message} ({error.hint})" if error.hint else error.message)
         self._status = replace(self._status, restarts=self._lives)
@@ -268,7 +274,7 @@ class Keeper:
                 self._set(AgentState.UNHEALTHY, detail=f"{complaint}; left alone during maintenance")
             complaints.append(complaint)
 
-        match await first(child.wait(), self._wished(), sicken()):
+        match await first(child.wait(), self._wished(), sicken(), self._prove(health)):
             case 0:
                 return _LifeEnd(None, "exited by itself", health.healthy_seconds, own_exit=True)
             case 1:
@@ -296,26 +302,36 @@ class Keeper:
         child.signal(signal.SIGTERM)
         await first(child.wait(), self._time_up(limit, margin=0, hurried=HURRY_SECONDS))
 
-    def _spawn(self, spec: LaunchSpec) -> Child:
-        return Child.spawn(self._prepare(spec), output=self._logs.feed, children=self._children)
+    async def _spawn(self, spec: LaunchSpec) -> Child:
+        child = Child.spawn(spec, output=self._logs.feed, children=self._children, cell=self._cell)
+        if self._cell is not None:
+            try:
+                report = await child.entered()
+                if "error" in report:
+                    raise cannot_start(spec, str(report["error"]))
+                self._cell.look(child.pid, spec, report)
+            except BaseException:
+                await child.clear()
+                raise
+        return child
 
     # -- what follows from its end ----------------------------------------
 
     async def _judge(self, end: _LifeEnd) -> None:
         now = self._clock.monotonic()
         if self._backoff.lived(end.healthy_seconds):
-            self._repaired = False
+            self._repaired = self._rolled_back = False
         verdict = ExitVerdict.FAILURE
         if end.own_exit and end.code is not None:
             verdict = await asyncio.to_thread(self._runtime.verdict, end.code)
         if verdict is ExitVerdict.RESTART and self._backoff.free_restart(now):
             return
-        if verdict is ExitVerdict.REPAIR and await self._repair(end.reason):
+        if verdict is ExitVerdict.REPAIR and (await self._repair(end.reason) or await self._roll_back()):
             return
         self._delay = self._backoff.failed(now)
         if not self._backoff.crash_loop(now):
             self._set(AgentState.BACKING_OFF, detail=f"{end.reason}; next try in {self._delay:.1f} s")
-        elif not await self._repair("crash loop"):
+        elif not (await self._repair("crash loop") or await self._roll_back()):
             self._gave_up = True
             lives = self._backoff.policy.failures
             minutes = self._backoff.policy.failure_window / 60
@@ -335,7 +351,7 @@ class Keeper:
             if spec is None:
                 return False
             self._set(AgentState.REPAIRING, detail=reason)
-            child = self._spawn(spec)
+            child = await self._spawn(spec)
         except (RuntimeFault, AgentError) as error:
             self._log.warning("the repair could not be run", reason=error.message)
             return False
@@ -351,6 +367,42 @@ class Keeper:
         self._logs.note(f"the repair ended with {child.exit_code}")
         self._log.info("repair ended", code=child.exit_code)
         return True
+
+    async def _roll_back(self) -> bool:
+        """Put the last healthy config in place, once until a life was healthy again; False where there is none, or it
+        is the one that failed."""
+        history = self._runtime.config_history
+        if self._rolled_back or history is None:
+            return False
+        self._rolled_back = True
+        try:
+            kept = await asyncio.to_thread(history.roll_back)
+        except RuntimeFault as error:
+            self._log.warning("the config could not be rolled back", reason=error.message)
+            return False
+        if kept is None:
+            return False
+        self._status = replace(self._status, rolled_back=str(kept))
+        self._logs.note(f"the last healthy config is in place; the other is kept as {kept}")
+        self._log.warning("config rolled back", kept=str(kept))
+        return True
+
+    async def _prove(self, health: Health) -> None:
+        """While a life is healthy, what it runs on becomes the config to go back to."""
+        history = self._runtime.config_history
+        while history is not None:
+            await self._clock.sleep(PROVE_SECONDS)
+            if health.healthy_seconds < PROVE_SECONDS:
+                continue
+            try:
+                news = await asyncio.to_thread(history.proven)
+            except RuntimeFault as error:
+                self._log.warning("the healthy config could not be kept", reason=error.message)
+            else:
+                if news and self._status.rolled_back:
+                    self._status = replace(self._status, rolled_back="")
+                    self._on_state(self._status)
+        await asyncio.Event().wait()
 
     async def _stay_held(self) -> None:
         while (self._wishes.holds or self._wishes.parked is not None) and self._wishes.stop is None:
@@ -370,7 +422,7 @@ class Keeper:
 
     def _forgive(self) -> None:
         self._backoff.reset()
-        self._repaired = False
+        self._repaired = self._rolled_back = False
         self._gave_up = False
 
     # -- waiting ----------------------------------------

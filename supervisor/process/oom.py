@@ -35,7 +35,8 @@ def _cgroup_files(proc: Path, cgroups: Path) -> list[Path]:
         controllers, _, path = rest.partition(":")
         below = path.lstrip("/")
         if controllers == "":
-            files.append(cgroups / below / "memory.events")
+            files += [cgroups / below / "memory.events", cgroups / "memory.events"]
         elif "memory" in controllers.split(","):
-            files.append(cgroups / "memory" / below / "memory.oom_control")
+            # In a container the path may be the host's, while its own group is mounted at the top.
+            files += [cgroups / "memory" / below / "memory.oom_control", cgroups / "memory" / "memory.oom_control"]
     return files

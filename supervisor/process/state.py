@@ -12,7 +12,8 @@ class AgentState(StrEnum):
 
     stopped -> starting -> healthy -> unhealthy -> backing-off -> starting ...
                   any of them -> stopping -> stopped | held | starting
-                  a failed life -> repairing -> starting, or crash-loop until an operator steps in
+                  a failed life -> repairing -> starting; its last healthy config -> starting; crash-loop
+                  until an operator steps in
     """
 
     STOPPED = "stopped"
@@ -72,6 +73,8 @@ class AgentStatus:
     restarts: int = 0
     last_exit: LastExit | None = None
     started_at: float | None = None
+    rolled_back: str = ""
+    """Where the config is kept in whose place the last healthy one was put; empty where none was."""
 
     @property
     def ready(self) -> bool:

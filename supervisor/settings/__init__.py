@@ -2,6 +2,7 @@
 
 from supervisor.settings.loading import load
 from supervisor.settings.model import BucketSettings, Described, Settings
+from supervisor.settings.options import secret_names
 from supervisor.settings.secret import Secret
 
-__all__ = ["BucketSettings", "Described", "Secret", "Settings", "load"]
+__all__ = ["BucketSettings", "Described", "Secret", "Settings", "load", "secret_names"]

@@ -51,6 +51,13 @@ class Settings:
     agent_port: int
     openclaw_bin: Path | None
     agent_variables: Mapping[str, Secret]
+    agent_user: str | None
+    agent_paths: tuple[tuple[Path, bool], ...]
+    agent_max_processes: int
+    agent_max_files: int
+    agent_max_file_size: int | None
+    egress: tuple[str, ...]
+    egress_ports: tuple[str, ...]
     stop_grace: float
     start_timeout: float
     snapshot_quiet: float

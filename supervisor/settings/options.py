@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from supervisor.units import parse_duration
+from supervisor.units import parse_duration, parse_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,15 @@ def port(value: str) -> int:
     return int(value)
 
 
+def ports(value: str) -> tuple[str, ...]:
+    """Ports and ranges of ports."""
+    for word in words(value):
+        first, dash, last = word.partition("-")
+        if port(first) > (port(last) if dash else 65535):
+            raise ValueError("write a range as LEAST-MOST")
+    return words(value)
+
+
 def address(value: str) -> tuple[str, int]:
     """`host:port`, `[v6]:port` or `:port`."""
     host, separator, number = value.rpartition(":")
@@ -124,6 +133,46 @@ def public_paths(value: str) -> tuple[str, ...]:
         if not segments or segments[0].lower() in own:
             raise ValueError(f"{pattern!r} covers paths of the front door itself")
     return found
+
+
+def agent_user(value: str) -> str:
+    """`NAME`, `UID`, `UID:GID` or `same`."""
+    user, colon, group = value.partition(":")
+    good = user.isdecimal() if colon else user.replace("-", "").replace("_", "").replace(".", "").isalnum()
+    if not good or (colon and not group.isdecimal()):
+        raise ValueError("write it as NAME, UID or UID:GID (numbers), or same")
+    return value
+
+
+def agent_paths(value: str) -> tuple[tuple[str, bool], ...]:
+    """Absolute paths, each with whether it may be written."""
+    paths = tuple((word.removesuffix(":ro"), not word.endswith(":ro")) for word in words(value))
+    if any(not path.startswith("/") or "\0" in path for path, _ in paths):
+        raise ValueError("use absolute paths, each with :ro behind it where it is only to be read")
+    return paths
+
+
+def count(value: str) -> int:
+    """A whole number above 15: fewer processes or files let no agent run."""
+    if not value.isdecimal() or int(value) < 16:
+        raise ValueError("use a whole number from 16 on")
+    return int(value)
+
+
+def size(value: str) -> int:
+    """Bytes."""
+    return parse_size(value)
+
+
+def egress(value: str) -> tuple[str, ...]:
+    """`public`, `open`, or host names and addresses."""
+    hosts = words(value)
+    for host in hosts:
+        if not host.replace("-", "").replace(".", "").replace(":", "").replace("/", "").isalnum():
+            raise ValueError("use public, open, or host names and addresses separated by commas")
+    if len(hosts) > 1 and {"public", "open"} & set(hosts):
+        raise ValueError("public and open stand alone")
+    return hosts
 
 
 def account(value: str) -> str:
@@ -252,6 +301,33 @@ OWN = (
         "(found on PATH, then the project's own install)",
         "the gateway's program",
     ),
+    Option(
+        "MOLTINIT_AGENT_USER",
+        agent_user,
+        "(`agent` or `openclaw` where there is one, else 10001; not as root: the same)",
+        "the agent's own user: a name, `UID` or `UID:GID`; `same` gives up the protection",
+    ),
+    Option(
+        "MOLTINIT_AGENT_PATHS",
+        agent_paths,
+        "-",
+        "further paths that the agent may write (`/data`) or only read (`/models:ro`)",
+    ),
+    Option("MOLTINIT_AGENT_MAX_PROCESSES", count, "2048", "processes and threads of the agent's user"),
+    Option("MOLTINIT_AGENT_MAX_FILES", count, "65536", "open files of one process of the agent"),
+    Option("MOLTINIT_AGENT_MAX_FILE_SIZE", size, "-", "the largest file that the agent may write"),
+    Option(
+        "MOLTINIT_EGRESS",
+        egress,
+        "(`public` in a VM of its own: in the image, or as PID 1; else `open`)",
+        "what the agent's user may reach: `public` addresses, `open` (everything), or a list of hosts",
+    ),
+    Option(
+        "MOLTINIT_EGRESS_PORTS",
+        ports,
+        "-",
+        "further loopback ports that the agent may connect to (servers that it starts itself): `3000,8000-8099`",
+    ),
     Option("MOLTINIT_STOP_GRACE", duration(2, 3600), "25s", "deadline of drain and seal together"),
     Option("MOLTINIT_START_TIMEOUT", duration(5, 3600), "180s", "how long the agent may take to start"),
     Option("MOLTINIT_SNAPSHOT_QUIET", duration(0.05, 3600), "500ms", "a change is saved after so much quiet"),
@@ -348,6 +424,12 @@ AGENT = (
 )
 
 ALL = (*OWN, *BUCKET, *DOOR, *AGENT)
+
+
+def secret_names() -> tuple[str, ...]:
+    """The variables that hold secrets, and the ids of keys."""
+    return tuple(option.name for option in ALL if option.secret or option.name.endswith("_ACCESS_KEY_ID"))
+
 
 SECTIONS = {
     "moltinit": OWN,

@@ -12,6 +12,7 @@ from pathlib import Path
 from supervisor.clock import Clock
 from supervisor.concurrency import task_group
 from supervisor.errors import MoltinitError, RepositoryError, UnsupportedFormat, UsageError
+from supervisor.init.cell.rights import Rights
 from supervisor.snapshot.capture import Capture, Known
 from supervisor.snapshot.claim import Claim, Identity
 from supervisor.snapshot.collect import Collected, Collector
@@ -38,6 +39,7 @@ from supervisor.snapshot.retention import Retention
 from supervisor.snapshot.rules import Classes, SkipRules
 from supervisor.snapshot.scan import scan
 from supervisor.snapshot.snapshotter import Snapshotter, Taken
+from supervisor.snapshot.sqlite_client import Server
 from supervisor.snapshot.tree import Tree, graft
 from supervisor.snapshot.versions import is_upgrade
 from supervisor.store.protocol import Store
@@ -77,7 +79,9 @@ class Engine:
         root: the agent's home: everything below it that `rules` do not skip is the tree.
         imports: foreign layouts that may be moved in.
         volatile_tables: tables of databases that are stored empty.
-        owner: user and group of restored files.
+        rights: whose rights are used on the tree.
+        furnish: sees to it that the root is there, and theirs; the agent is down when it is called. Raises `DiskError`.
+        scratch: where databases are copied to, with those rights; by default the disk's own scratch directory.
     """
 
     def __init__(
@@ -95,7 +99,9 @@ class Engine:
         retention: Retention | None = None,
         imports: Sequence[Source] = (),
         volatile_tables: Sequence[str] = (),
-        owner: tuple[int, int] | None = None,
+        rights: Rights | None = None,
+        furnish: Callable[[], object] = lambda: None,
+        scratch: Path | None = None,
     ) -> None:
         self._repository = repository
         self._store = store
@@ -109,12 +115,14 @@ class Engine:
         self._retention = retention or Retention()
         self._imports = imports
         self._volatile_tables = volatile_tables
-        self._owner = owner
+        self._rights = rights or Rights()
+        self._furnish = furnish
+        self._scratch = scratch or disk.scratch
         self._claim: Claim | None = None
         self._snapshotter: Snapshotter | None = None
         self._ahead: Mapping[str, Known] = {}
         self._collector = Collector(repository)
-        self._restorer = Restorer(store, root, rules=rules, classes=classes, owner=owner)
+        self._restorer = Restorer(store, root, rules=rules, classes=classes, rights=self._rights)
         # A snapshot taken between the steps of a restore would store a tree that is neither the old nor the new one.
         self._turn = asyncio.Lock()
 
@@ -153,6 +161,7 @@ class Engine:
         """Become the only writer; see `handover.take_over`. While a holder is waited for, the newest snapshot is put
         in place already, so that `bring_back` has only the difference to fetch. May be tried again."""
         self._ahead = {}
+        await asyncio.to_thread(self._furnish)
         async with task_group() as group:
             ahead: asyncio.Task[None] | None = None
 
@@ -183,6 +192,7 @@ class Engine:
         """Make the root the newest state there is: this disk's own, else the newest sound snapshot, else a foreign
         layout, else nothing. Raises store errors (try again), `RestoreFailed`, and `RepositoryError` where no
         snapshot at all is whole."""
+        await asyncio.to_thread(self._furnish)
         head = self._held.head
         record = newest(head)
         if await self._local_is_newest(head, record):
@@ -217,7 +227,8 @@ class Engine:
 
     async def _lost_locally(self, loaded: LoadedTree) -> bool:
         """An emptied directory on this disk is not a newer state but a loss."""
-        present = scan(self._root, self._rules).found
+        with self._rights.taken():
+            present = scan(self._root, self._rules).found
         left = {path: entry for path, entry in loaded.tree.entries.items() if path in present}
         gone = len(loaded.tree.entries) - len(left)
         return gone * 2 > len(loaded.tree.entries) and len(present) * 2 < len(loaded.tree.entries)
@@ -238,7 +249,9 @@ class Engine:
             self._stop_writer()
 
     async def _begin(self, head: Head, progress: Progress) -> BroughtBack:
-        imported = await import_foreign(self._store, self._root, self._imports, owner=self._owner, progress=progress)
+        imported = await import_foreign(
+            self._store, self._root, self._imports, owner=self._rights.ids, progress=progress
+        )
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._disk.mark(Marker(repository=head.repository, sequence=0))
         self._start_writer(None)
@@ -293,7 +306,8 @@ class Engine:
                 self._root,
                 rules=self._rules,
                 classes=self._classes,
-                scratch=self._disk.scratch,
+                scratch=self._scratch,
+                databases=Server.default(self._rights.ids),
                 volatile_tables=self._volatile_tables,
             ),
             claim=self._held,
@@ -302,6 +316,7 @@ class Engine:
             retention=self._retention,
             clock=self._clock,
             new_id=self._new_id,
+            rights=self._rights,
         )
         if loaded is not None:
             self._snapshotter.adopt(loaded, {})
@@ -375,6 +390,7 @@ class Engine:
             )
             assert before.record is not None, "a forced snapshot is always committed"
             tree = loaded.tree if grafted is None else graft(writer.tree, loaded.tree, path)
+            await asyncio.to_thread(self._furnish)
             self._disk.unmark()
             try:
                 restored = await self._restorer.restore(tree, known=writer.known, progress=progress)

@@ -55,11 +55,10 @@ class _Target:
 class Placer:
     """One restore's work on the disk. Whoever calls `place` holds `writing`; the rest is for one thread."""
 
-    def __init__(self, root: Path, tree: Tree, *, rules: SkipRules, owner: tuple[int, int] | None) -> None:
+    def __init__(self, root: Path, tree: Tree, *, rules: SkipRules) -> None:
         self._path = root
         self._tree = tree
         self._rules = rules
-        self._owner = owner
         self._root: Root | None = None
         self._wanted: dict[Frame, dict[Blob, list[tuple[_Target, int]]]] = {}
         self._reusable: dict[str, Entry] = {}
@@ -278,8 +277,6 @@ class Placer:
 
     def _complete(self, target: _Target, fd: int) -> None:
         directory, name = self._open.parent(target.entry.path)
-        if self._owner:
-            os.fchown(fd, *self._owner)
         mode = target.entry.mode & SAFE_MODES
         if mode != CREATED_MODE:
             os.fchmod(fd, mode)
@@ -309,8 +306,6 @@ class Placer:
         for path in reversed(list(entries)):
             if entries[path].kind == KIND_DIRECTORY:
                 self._finish_directory(entries[path])
-        if self._owner:
-            os.chown(self._open.fd, *self._owner)
         self._open.forget()
         return self._learn()
 
@@ -330,15 +325,11 @@ class Placer:
         self._clear(entry.path)
         directory, name = self._open.parent(entry.path)
         os.symlink(entry.link, name, dir_fd=directory)
-        if self._owner:
-            os.chown(name, *self._owner, dir_fd=directory, follow_symlinks=False)
         os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=directory, follow_symlinks=False)
         self._look_again(entry.path)
 
     def _finish_directory(self, entry: Entry) -> None:
         fd = self._open.directory(entry.path)
-        if self._owner:
-            os.fchown(fd, *self._owner)
         os.fchmod(fd, entry.mode & SAFE_MODES)
         os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
         self._signatures[entry.path] = Signature.of(os.fstat(fd))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from supervisor.concurrency import task_group
 from supervisor.errors import ExitCode, MoltinitError, ObjectNotFound, RepositoryError
+from supervisor.init.cell.rights import Rights
 from supervisor.snapshot.capture import Known
 from supervisor.snapshot.format import pack_key
 from supervisor.snapshot.pack import cut_blob, unpack_frame
@@ -65,7 +66,7 @@ class Restorer:
     Args:
         root: the directory that becomes the tree; made where it is missing.
         rules: names that these skip are left alone.
-        owner: user and group that everything is given to; None leaves it to whoever runs this.
+        rights: whose rights are used on the tree, and whose its files are.
     """
 
     def __init__(
@@ -75,13 +76,13 @@ class Restorer:
         *,
         rules: SkipRules,
         classes: Classes,
-        owner: tuple[int, int] | None = None,
+        rights: Rights | None = None,
     ) -> None:
         self._store = store
         self._root = root
         self._rules = rules
         self._classes = classes
-        self._owner = owner
+        self._rights = rights or Rights()
 
     async def restore(
         self,
@@ -99,9 +100,9 @@ class Restorer:
         Raises `RepositoryError` (damaged content), store errors, `RestoreFailed`. After an error the root is neither
         the old tree nor the new one; only a restore that succeeds makes it whole.
         """
-        thread = ThreadPoolExecutor(UNPACKING, thread_name_prefix="restore")
+        thread = ThreadPoolExecutor(UNPACKING, thread_name_prefix="restore", initializer=self._rights.take)
         loop = asyncio.get_running_loop()
-        placer = Placer(self._root, tree, rules=self._rules, owner=self._owner)
+        placer = Placer(self._root, tree, rules=self._rules)
         try:
             missing = await loop.run_in_executor(thread, placer.prepare, known or {})
             ranges = _plan(placer.wanted(), self._classes)

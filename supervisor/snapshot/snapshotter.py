@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from supervisor.clock import Clock
 from supervisor.errors import MoltinitError
+from supervisor.init.cell.rights import Rights
 from supervisor.snapshot import format as fmt
 from supervisor.snapshot.capture import Capture, Captured, Known
 from supervisor.snapshot.claim import Claim, Identity
@@ -82,6 +83,7 @@ class Snapshotter:
         retention: Retention,
         clock: Clock,
         new_id: Callable[[], str],
+        rights: Rights | None = None,
     ) -> None:
         self._capture = capture
         self._claim = claim
@@ -95,7 +97,7 @@ class Snapshotter:
         self._since_compaction = CHECK_EVERY
         self._lock = asyncio.Lock()
         # One thread, so that a capture that was cancelled has ended before the next one begins.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="capture")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="capture", initializer=(rights or Rights()).take)
 
     @property
     def tree(self) -> Tree:

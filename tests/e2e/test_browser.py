@@ -16,9 +16,9 @@ from tests.support.gateway_device import DeviceRpc
 from tests.support.model_server import model_server
 from tests.support.s3 import Bucket
 
-pytestmark = [pytest.mark.gateway, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.gateway, pytest.mark.timeout(1500)]
 
-TURN_MS = 90_000
+TURN_MS = 240_000
 TOKEN = "an-operator-token-0123456789"
 GATEWAY_TOKEN = "a-gateway-token-0123456789"
 

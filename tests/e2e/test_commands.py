@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.access import fake_access
 from tests.support.daemon import life
 from tests.support.s3 import Bucket
 
@@ -223,6 +224,17 @@ async def test_doctor_finds_what_is_wrong_and_says_what_to_do(bucket: Bucket, tm
     bad = next(finding for finding in findings if finding["check"] == "bucket")
     assert bad["state"] == "bad"
     assert "wrong-secret" not in json.dumps(findings)
+
+
+async def test_doctor_asks_the_access_team_for_its_keys(bucket: Bucket, tmp_path: Path) -> None:
+    async with fake_access() as team:
+        shell = Shell(tmp_path, **bucket.settings(), CF_ACCESS_TEAM_DOMAIN=team.url, CF_ACCESS_AUD="tag")
+        for outage, state in ((None, "ok"), ("error", "bad")):
+            team.outage = outage
+            findings = json.loads((await shell.run("doctor", "--json")).stdout)["findings"]
+            door = next(finding for finding in findings if finding["check"] == "front door")
+            assert door["state"] == state
+            assert team.url in door["message"]
 
 
 async def test_an_empty_place_is_said_to_be_empty(tmp_path: Path) -> None:

@@ -85,6 +85,9 @@ async def test_the_next_life_carries_on_the_conversation(
         await first.ready()
         for mark in ("MARK-one", "MARK-two"):
             assert "HEARD" in await talk(first, f"remember {mark}")
+        code, activity = await first.get("/api/admin/activity")
+        assert (code, activity["known"], activity["busy"]) == (200, True, False), activity
+        assert activity["next_wake"] > time.time(), "its heartbeat is a job that is due"
         workspace = first.agent_home / ".openclaw" / "workspace"
         (workspace / "notes.md").write_text("kept")
         await _manage_devices(first)
@@ -203,6 +206,7 @@ async def test_a_turn_under_way_does_not_outlast_the_grace(
         slow = asyncio.ensure_future(talk(first, "remember MARK-two"))
         asked = len(model.requests)
         await model.asked(more_than=asked)
+        assert (await first.get("/api/admin/activity"))[1]["busy"], "a turn is under way"
         began = time.monotonic()
         assert await first.stop() == 0, first.tail()
         assert time.monotonic() - began < 27

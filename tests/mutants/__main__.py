@@ -28,7 +28,7 @@ class Mutant:
     module: bool = False
 
 
-HTTP = "supervisor/http"
+HTTP, HTTP_TESTS = "supervisor/http", "tests/unit/http"
 ENGINE = ("tests/unit/snapshot/test_engine.py",)
 MUTANTS = (
     Mutant(
@@ -49,6 +49,60 @@ MUTANTS = (
         f"{SNAPSHOT}/claim.py",
         (("if head.epoch != self._epoch or head.writer.boot != self._identity.boot:", "if False:"),),
         (*ENGINE, "tests/unit/snapshot/test_handover.py"),
+    ),
+    Mutant(
+        "an Access token may name its algorithm",
+        f"{HTTP}/access_jwt.py",
+        (('    if header.get("alg") not in ALGORITHMS:', "    if False:"), ('["RS256"]', '["RS256", "RS512"]')),
+        (f"{HTTP_TESTS}/test_access.py",),
+    ),
+    Mutant(
+        "an Access token is for whomever it likes",
+        f"{HTTP}/access_jwt.py",
+        (('"require": [', '"verify_aud": False, "require": ['),),
+        (f"{HTTP_TESTS}/test_access.py",),
+    ),
+    Mutant(
+        "an Access token that demands crit is read all the same",
+        f"{HTTP}/access_jwt.py",
+        (('if "crit" in header or', "if"),),
+        (f"{HTTP_TESTS}/test_access.py",),
+    ),
+    Mutant(
+        "the cookie is not looked at beside the header",
+        f"{HTTP}/access.py",
+        (("dict.fromkeys([*in_header, *in_cookie])", "dict.fromkeys(in_header or in_cookie)"),),
+        (f"{HTTP_TESTS}/test_access.py",),
+    ),
+    Mutant(
+        "each invented key id asks the team anew",
+        f"{HTTP}/access_keys.py",
+        (("RETRY_SECONDS = 10.0", "RETRY_SECONDS = 0.0"),),
+        (f"{HTTP_TESTS}/test_access_keys.py",),
+    ),
+    Mutant(
+        "an outage of the keys shuts everybody out",
+        f"{HTTP}/access_keys.py",
+        (("STALE_SECONDS = 24 * 3600.0", "STALE_SECONDS = FRESH_SECONDS"),),
+        (f"{HTTP_TESTS}/test_access_keys.py",),
+    ),
+    Mutant(
+        "the login sends people anywhere",
+        f"{HTTP}/login.py",
+        ((' or text.startswith("//")', ""),),
+        (f"{HTTP_TESTS}/test_login.py",),
+    ),
+    Mutant(
+        "a session never ends",
+        f"{HTTP}/sessions.py",
+        (("expiry > self._now() and", ""),),
+        (f"{HTTP_TESTS}/test_sessions.py",),
+    ),
+    Mutant(
+        "what a client says of itself reaches the agent",
+        f"{HTTP}/headers.py",
+        (("plain in _IDENTITY or plain in further or plain.startswith(_IDENTITY_PREFIXES)", "plain in _IDENTITY"),),
+        (f"{HTTP_TESTS}/test_headers.py",),
     ),
     Mutant(
         "a lost answer is not read back",

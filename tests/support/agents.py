@@ -12,6 +12,7 @@ from pathlib import Path
 
 from agent_runtime.contract import (
     Caller,
+    ConfigHistory,
     ConfigureReport,
     DeviceRegistry,
     ExitVerdict,
@@ -50,6 +51,7 @@ class ScriptedAgent:
     layout = StateLayout()
     address = ("127.0.0.1", 1)
     devices: DeviceRegistry | None = None
+    config_history: ConfigHistory | None = None
     identity_headers: frozenset[str] = frozenset()
 
     def introduce(self, caller: Caller) -> Mapping[str, str]:

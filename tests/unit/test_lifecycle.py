@@ -41,6 +41,9 @@ class Agent:
         self.before_stop: Callable[[], Awaitable[None]] | None = None
         self.clock: FakeClock | None = None
 
+    def warm_files(self) -> tuple[Path, ...]:
+        return ()
+
     def sanitise(self) -> tuple[str, ...]:
         return ()
 

@@ -141,3 +141,26 @@ def test_an_agent_that_is_not_known_is_told(tmp_path: Path) -> None:
     assert make_runtime("echo", settings(tmp_path)).name == "echo"
     with pytest.raises(RuntimeFault, match="hal"):
         make_runtime("hal", settings(tmp_path))
+
+
+def test_a_config_that_cannot_be_read_gives_way_to_the_last_healthy_one(tmp_path: Path) -> None:
+    agent = OpenClaw(AgentSettings(tmp_path, tmp_path / "scratch", 18789, None))
+    agent.configure()
+    agent.config_history.starting()
+    assert agent.config_history.proven()
+    config = tmp_path / ".openclaw/openclaw.json"
+    healthy = config.read_text()
+    config.write_text('{"gateway": ')
+    report = agent.configure()
+    assert config.read_text() == healthy
+    assert (tmp_path / ".openclaw/openclaw.json.broken").read_text() == '{"gateway": '
+    assert "openclaw.json.broken" in report.notes[-1]
+
+
+def test_a_config_that_cannot_be_read_and_was_never_healthy_is_a_fault(tmp_path: Path) -> None:
+    agent = OpenClaw(AgentSettings(tmp_path, tmp_path / "scratch", 18789, None))
+    (tmp_path / ".openclaw").mkdir()
+    (tmp_path / ".openclaw/openclaw.json").write_text("{")
+    with pytest.raises(RuntimeFault):
+        agent.configure()
+    assert (tmp_path / ".openclaw/openclaw.json").read_text() == "{"

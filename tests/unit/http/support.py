@@ -57,6 +57,9 @@ class FakeOperations:
         lines = [{"number": number, "text": f"line {number}"} for number in range(1, 11)]
         return [line for line in lines if line["number"] > after][:limit]  # type: ignore[operator]
 
+    async def activity(self) -> dict[str, Any]:
+        return {"known": True, "busy": False, "doing": [], "next_wake": None}
+
     async def snapshots(self) -> list[dict[str, Any]]:
         return [{"sequence": 2}, {"sequence": 1}]
 

@@ -5,10 +5,14 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from agent_runtime.contract import LaunchSpec, Probe, RuntimeFault
+from supervisor.init.cell.cell import Cell
+from supervisor.init.cell.measure import Finding
+from supervisor.init.cell.user import same_user
 from supervisor.init.reaper import Children
 from supervisor.process.backoff import Backoff
 from supervisor.process.keeper import Keeper
@@ -351,22 +355,35 @@ async def test_a_keeper_that_does_not_run_can_be_held_down() -> None:
         pass
 
 
-async def test_what_is_launched_can_be_wrapped() -> None:
-    def wrap(spec: LaunchSpec) -> LaunchSpec:
-        return LaunchSpec(("/usr/bin/env", "WRAPPED=yes", *spec.argv), spec.environment, spec.directory)
-
+async def test_the_agent_is_launched_into_its_cell() -> None:
+    found: list[Finding] = []
+    cell = Cell(same_user("a test"), own=[Path("/tmp")], hidden=[], observed=found.extend)
     logs = Logs()
     keeper = Keeper(
-        ScriptedAgent(["echo wrapped=$WRAPPED; sleep 600"]),
+        ScriptedAgent(["grep NoNewPrivs /proc/self/status; sleep 600"]),
         clock=FakeClock(),
         children=Children(),
         logs=logs,
-        prepare=wrap,
+        cell=cell,
     )
     async with asyncio.TaskGroup() as group:
         task = group.create_task(keeper.run())
-        await until(lambda: any(line.text == "wrapped=yes" for line in logs.tail()))
+        await until(lambda: any(line.text == "NoNewPrivs:\t1" for line in logs.tail()))
         task.cancel()
+    assert Finding("no-new-privileges", on=True) in found
+
+
+async def test_a_program_that_does_not_run_in_its_cell_is_a_failed_life_with_the_reason() -> None:
+    cell = Cell(same_user("a test"), own=[], hidden=[])
+    keeper = Keeper(
+        ScriptedAgent([""]), clock=FakeClock(), children=Children(), logs=Logs(), cell=cell, backoff=Backoff()
+    )
+    keeper._runtime.launch = lambda: LaunchSpec(("/nowhere/agent",), {}, Path("/"))  # type: ignore[method-assign]
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(keeper.run())
+        status = await keeper.wait_for(AgentState.BACKING_OFF)
+        task.cancel()
+    assert "cannot start /nowhere/agent in /: No such file or directory" in status.detail
 
 
 async def test_the_log_tells_of_starts_and_ends() -> None:
@@ -375,3 +392,97 @@ async def test_the_log_tells_of_starts_and_ends() -> None:
         told = [line.text for line in rig.logs.tail()]
         assert told[0].startswith("[moltinit] started scripted, pid ")
         assert told[1:] == ["dying", "[moltinit] scripted ended with 3: exited by itself"]
+
+
+@dataclass
+class History:
+    """A config history of which a test sees what was asked of it."""
+
+    kept: Path | None = Path("/home/config.broken")
+    news: bool = True
+    fault: RuntimeFault | None = None
+    asked: list[str] = field(default_factory=list)
+
+    def starting(self) -> None:
+        self.asked.append("starting")
+
+    def proven(self) -> bool:
+        self.asked.append("proven")
+        return self.news
+
+    def roll_back(self) -> Path | None:
+        self.asked.append("roll back")
+        if self.fault is not None:
+            raise self.fault
+        return self.kept
+
+
+async def crash_until(rig: Rig, *states: AgentState) -> AgentStatus:
+    """Let it fail, and wait as long as it wants to wait, until it is in one of the states."""
+    while rig.keeper.status.state not in states:
+        await rig.reach(AgentState.BACKING_OFF, *states)
+        if rig.keeper.status.state is AgentState.BACKING_OFF:
+            await rig.clock.advance(70)
+            await asyncio.sleep(0.01)
+    return rig.keeper.status
+
+
+async def test_a_config_that_no_repair_helps_is_rolled_back_before_the_agent_is_given_up() -> None:
+    history = History()
+    agent = ScriptedAgent(["exit 1"] * 6 + [FOREVER], repair_script="exit 0", config_history=history)
+    async with kept(agent) as rig:
+        status = await crash_until(rig, AgentState.HEALTHY, AgentState.CRASH_LOOP)
+        assert status.state is AgentState.HEALTHY
+        assert agent.repairs == 1
+        assert history.asked.count("roll back") == 1
+        assert status.rolled_back == "/home/config.broken"
+
+
+async def test_after_the_last_rung_the_agent_is_left_alone() -> None:
+    history = History()
+    agent = ScriptedAgent(["exit 1"], repair_script="exit 0", config_history=history)
+    async with kept(agent) as rig:
+        await crash_until(rig, AgentState.CRASH_LOOP)
+        assert (agent.repairs, history.asked.count("roll back")) == (1, 1)
+        rig.keeper.restart("an operator asked for it")
+        await crash_until(rig, AgentState.STARTING)
+
+
+async def test_a_config_that_cannot_be_started_on_is_rolled_back_as_soon_as_the_repair_has_not_helped() -> None:
+    history = History()
+    agent = ScriptedAgent(["exit 78", "exit 78", FOREVER], repair_script="exit 0", config_history=history)
+    async with kept(agent) as rig:
+        await rig.reach(AgentState.HEALTHY)
+        assert (agent.repairs, history.asked.count("roll back")) == (1, 1)
+        assert "backing-off" not in rig.states
+
+
+@pytest.mark.parametrize("history", [History(kept=None), History(fault=RuntimeFault("the disk is full"))])
+async def test_where_there_is_nothing_to_go_back_to_nothing_is_said_to_have_been_rolled_back(history: History) -> None:
+    agent = ScriptedAgent(["exit 78", "exit 78", FOREVER], repair_script="exit 0", config_history=history)
+    async with kept(agent) as rig:
+        await rig.reach(AgentState.BACKING_OFF)
+        assert rig.keeper.status.rolled_back == ""
+
+
+async def test_a_config_is_remembered_once_a_life_has_been_healthy_on_it_for_a_minute() -> None:
+    history = History()
+    async with kept(ScriptedAgent([FOREVER], config_history=history)) as rig:
+        await rig.reach(AgentState.HEALTHY)
+        await rig.clock.advance(59)
+        assert history.asked == ["starting"]
+        await rig.clock.advance(62)
+        await until(lambda: "proven" in history.asked)
+
+
+async def test_the_notice_of_a_rolled_back_config_ends_when_another_one_has_proven_itself() -> None:
+    history = History(news=False)
+    agent = ScriptedAgent(["exit 78", "exit 78", FOREVER], repair_script="exit 0", config_history=history)
+    async with kept(agent) as rig:
+        await rig.reach(AgentState.HEALTHY)
+        await rig.clock.advance(130)
+        await until(lambda: "proven" in history.asked)
+        assert rig.keeper.status.rolled_back, "it still runs on the one that was put in place"
+        history.news = True
+        await rig.clock.advance(61)
+        await until(lambda: not rig.keeper.status.rolled_back)

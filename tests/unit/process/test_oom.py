@@ -29,3 +29,10 @@ def test_without_cgroups_the_whole_machine_is_counted(tmp_path: Path) -> None:
 
 def test_a_kernel_that_does_not_say_is_not_zero(tmp_path: Path) -> None:
     assert oom_kills(tmp_path, tmp_path) is None
+
+
+def test_in_a_container_its_own_group_lies_at_the_top(tmp_path: Path) -> None:
+    put(tmp_path / "proc/self/cgroup", "4:memory:/pods/of/the/host\n")
+    put(tmp_path / "cg/memory/memory.oom_control", "oom_kill 5\n")
+    put(tmp_path / "proc/vmstat", "oom_kill 700\n")
+    assert oom_kills(tmp_path / "proc", tmp_path / "cg") == 5

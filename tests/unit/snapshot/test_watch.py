@@ -54,3 +54,28 @@ async def test_a_name_that_is_not_utf8_does_not_end_the_watch(tmp_path: Path) ->
         (tmp_path / "good").write_text("x")
         async with asyncio.timeout(15):
             await hint.wait()
+
+
+async def test_directories_that_come_later_are_watched_too(tmp_path: Path) -> None:
+    async with watching(tmp_path) as hint:
+        (tmp_path / "new" / "inner").mkdir(parents=True)
+        await asyncio.sleep(3)
+        hint.clear()
+        (tmp_path / "new" / "inner" / "file").write_text("x")
+        async with asyncio.timeout(10):
+            await hint.wait()
+
+
+async def test_a_link_to_a_directory_is_not_followed(tmp_path: Path) -> None:
+    outside, home = tmp_path / "outside", tmp_path / "home"
+    outside.mkdir()
+    home.mkdir()
+    (home / "link").symlink_to(outside)
+    (home / "everything").symlink_to("/")
+    async with watching(home) as hint:
+        (outside / "file").write_text("x")
+        await asyncio.sleep(0.6)
+        assert not hint.is_set()
+        (home / "file").write_text("x")
+        async with asyncio.timeout(10):
+            await hint.wait()

@@ -1,0 +1,1 @@
+"""What the agent's user may reach, as rules of the kernel's packet filter."""

@@ -1,0 +1,1 @@
+"""The image itself, in real containers: `make test-image`."""
