@@ -16,8 +16,9 @@ from typing import Any, Protocol
 
 from supervisor.clock import Clock
 
+UNKNOWN = "unknown"
 KEPT = 1000
-"""Entries in memory, of what was let in; of what was refused a fifth, in a memory of its own: whoever is refused a
+"""Entries in memory, of those who were recognised; of all others a fifth, in a memory of its own: whoever is refused a
 thousand times does not push out what he came to hide."""
 REFUSALS_AT_ONCE = 30
 REFUSAL_SECONDS = 10.0
@@ -69,19 +70,20 @@ class AuditTrail:
         self._mask = mask
         self._sink = sink
         self._log = log
-        self._admitted: deque[tuple[int, dict[str, Any]]] = deque(maxlen=KEPT)
-        self._refused: deque[tuple[int, dict[str, Any]]] = deque(maxlen=KEPT // 5)
+        self._known: deque[tuple[int, dict[str, Any]]] = deque(maxlen=KEPT)
+        self._bounded: deque[tuple[int, dict[str, Any]]] = deque(maxlen=KEPT // 5)
         self._allowance = float(REFUSALS_AT_ONCE)
         self._refilled = clock.monotonic()
         self._suppressed = 0
         self._count = 0
         for entry in _recall(path) if path is not None else ():
-            self._remember(entry)
+            self._remember(entry, bounded=entry["outcome"] == "refused")
 
     def record(
         self,
         *,
         who: str,
+        known: bool = True,
         peer: str,
         method: str,
         route: str,
@@ -93,13 +95,16 @@ class AuditTrail:
         """One call has ended.
 
         Args:
-            who: the visitor's name, or `unknown` for one who was not let in.
+            who: the visitor's name, or `UNKNOWN` for one who was not let in.
+            known: somebody was recognised. What nobody in particular does is bounded like a refusal, whatever its end:
+                anybody can do it again and again.
             peer: the address that the connection came from.
             route: the path with its parameters' names in place of their values.
             code: the error's code, or empty.
         """
         refused = status in (401, 403, 429)
-        if refused and not self._may_write_refusal():
+        bounded = refused or not known
+        if bounded and not self._may_write_bounded():
             self._suppressed += 1
             return
         entry: dict[str, Any] = {
@@ -114,11 +119,11 @@ class AuditTrail:
             "code": code,
             "seconds": round(seconds, 3),
         }
-        if refused and self._suppressed:
+        if bounded and self._suppressed:
             entry["suppressed"] = self._suppressed
             self._suppressed = 0
         entry = _clip(self._mask(entry))
-        self._remember(entry)
+        self._remember(entry, bounded=bounded)
         if self._sink is not None:
             self._sink.write([AuditLine(entry["at"], json.dumps(entry))])
         if self._log is not None:
@@ -126,14 +131,14 @@ class AuditTrail:
 
     def entries(self, limit: int) -> list[dict[str, Any]]:
         """The newest `limit` entries, newest first."""
-        every = sorted([*self._admitted, *self._refused], key=lambda numbered: numbered[0], reverse=True)
+        every = sorted([*self._known, *self._bounded], key=lambda numbered: numbered[0], reverse=True)
         return [entry for _, entry in every[:limit]]
 
-    def _remember(self, entry: dict[str, Any]) -> None:
+    def _remember(self, entry: dict[str, Any], *, bounded: bool) -> None:
         self._count += 1
-        (self._refused if entry["outcome"] == "refused" else self._admitted).append((self._count, entry))
+        (self._bounded if bounded else self._known).append((self._count, entry))
 
-    def _may_write_refusal(self) -> bool:
+    def _may_write_bounded(self) -> bool:
         now = self._clock.monotonic()
         self._allowance = min(REFUSALS_AT_ONCE, self._allowance + (now - self._refilled) / REFUSAL_SECONDS)
         self._refilled = now

@@ -14,8 +14,8 @@ from aiohttp import web
 from supervisor.errors import MoltinitError
 from supervisor.http.about import About
 from supervisor.http.answers import HttpError, status_of
-from supervisor.http.audit import AuditTrail
-from supervisor.http.auth import Access, Gatekeeper, Visitor
+from supervisor.http.audit import UNKNOWN, AuditTrail
+from supervisor.http.auth import ANYONE, Access, Gatekeeper, Visitor
 from supervisor.http.own_page import SAFE_METHODS, require_own_page
 from supervisor.http.tasks import Unhurried
 
@@ -117,10 +117,10 @@ class Endpoints:
     async def _admitted(self, call: _Call, endpoint: _Endpoint) -> web.StreamResponse:
         request = call.request
         self._refuse(request, endpoint.access)
-        call.visitor = await self._gatekeeper.admit(
+        # A handler that recognises somebody afterwards (the login page) says so in the same place.
+        request[VISITOR] = await self._gatekeeper.admit(
             request.method, request.headers, endpoint.access, peer=request.remote or ""
         )
-        request[VISITOR] = call.visitor
         if endpoint.access is not Access.OPEN:
             require_own_page(request.method, request.headers)
         if not endpoint.handlers:
@@ -142,7 +142,6 @@ class _Call:
 
     def __init__(self, audit: AuditTrail | None, request: web.Request, route: str, *, refusals_only: bool) -> None:
         self.request = request
-        self.visitor: Visitor | None = None
         self._audit = audit
         self._route = route
         self._refusals_only = refusals_only
@@ -173,8 +172,10 @@ class _Call:
             return
         request = self.request
         told: dict[str, Any] = request[PARAMETERS]
+        visitor = request.get(VISITOR)
         self._audit.record(
-            who=self.visitor.name if self.visitor is not None else "unknown",
+            who=visitor.name if visitor is not None else UNKNOWN,
+            known=visitor is not None and visitor is not ANYONE,
             peer=request.remote or "",
             method=request.method,
             route=template(self._route),

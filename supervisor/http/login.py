@@ -13,9 +13,9 @@ from aiohttp import web
 from supervisor.http import login_page
 from supervisor.http.answers import HttpError
 from supervisor.http.attempts import Attempts
-from supervisor.http.auth import Access, refuse_cross_site
+from supervisor.http.auth import Access, Visitor, refuse_cross_site
 from supervisor.http.bearers import Bearers
-from supervisor.http.endpoints import Endpoints
+from supervisor.http.endpoints import VISITOR, Endpoints
 from supervisor.http.navigation import is_navigation, without_token
 from supervisor.http.origins import Origins, is_loopback_name
 from supervisor.http.sessions import Sessions
@@ -74,6 +74,7 @@ class Login:
         if self._bearers.name_of(fields.get("token", "").strip()) != "bearer":
             self._attempts.wrong(peer)
             return _page(login_page.form(where, problem="That is not the operator token."), 401)
+        request[VISITOR] = Visitor("operator")  # for the audit log: from here on it is known who that was
         cookie = self._sessions.issue(secure=self._is_secure(request))
         return _redirect(where, cookie)
 

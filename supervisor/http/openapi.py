@@ -14,8 +14,8 @@ from supervisor.http.endpoints import Route, template
 
 Document = dict[str, Any]
 
-_USUAL = {Access.OPEN: (400,), Access.USER: (400, 401, 403), Access.OPERATOR: (400, 401, 403)}
-"""What every path may answer: an unclear request, no key, not from here."""
+_USUAL = {Access.OPEN: (400,), Access.USER: (400, 401, 403, 429), Access.OPERATOR: (400, 401, 403, 429)}
+"""What every path may answer: an unclear request, no key, not from here, too many wrong keys."""
 
 _MEANINGS = {
     400: "The request means nothing; the message says what is wrong with it.",
@@ -24,6 +24,7 @@ _MEANINGS = {
     404: "What is named does not exist.",
     409: "It cannot be done now; the hint says what to do.",
     413: "The body is too large.",
+    429: "Too many wrong keys were tried; the answer says when to come back.",
     500: "It failed inside the daemon.",
     502: "The bucket or the agent refused it, or what the bucket holds is damaged.",
     503: "The bucket does not answer, or too much is going on; try again later.",
@@ -112,7 +113,7 @@ def _responses(route: Route, about: About) -> Document:
     }
     for status in sorted({*_USUAL[route.access], *about.errors, *((413,) if about.body is not None else ())}):
         # What is refused at the door has the door's shape.
-        kind = "Error" if about.error is None or status in (401, 403) else "OwnError"
+        kind = "Error" if about.error is None or status in (401, 403, 429) else "OwnError"
         responses[str(status)] = {"$ref": f"#/components/responses/{kind}{status}"}
     return responses
 

@@ -5,6 +5,7 @@ from typing import Any
 import aiohttp
 
 from supervisor.http.audit import KEPT, REFUSALS_AT_ONCE, AuditTrail
+from supervisor.http.login import LOGIN_PATH
 from supervisor.log import Mask
 from supervisor.process.log_file import LogFile
 from tests.support.clock import FakeClock
@@ -148,3 +149,35 @@ def test_a_new_daemon_on_the_same_disk_remembers(tmp_path: Path) -> None:
     again = AuditTrail(FakeClock(), path=file.path)
     assert [entry["parameters"] for entry in again.entries(10)] == [{"note": "one"}]
     assert AuditTrail(FakeClock(), path=tmp_path / "none").entries(10) == []
+
+
+async def test_what_nobody_in_particular_does_is_bounded_whatever_its_end() -> None:
+    trail = AuditTrail(FakeClock())
+    async with (
+        front_door(operations=AdminOperations(), keeper=token_keeper(), audit=trail) as door,
+        aiohttp.ClientSession() as session,
+    ):
+        for _ in range(2 * REFUSALS_AT_ONCE):
+            async with session.post(door.url + "/api/status"):
+                pass
+        async with session.post(door.url + "/api/admin/agent/stop", headers=BEARER):
+            pass
+    entries = trail.entries(1000)
+    assert len(entries) == REFUSALS_AT_ONCE + 1
+    assert (entries[0]["who"], entries[0]["outcome"]) == ("operator", "done")
+
+
+async def test_who_signs_in_is_named_from_then_on() -> None:
+    trail = AuditTrail(FakeClock())
+    async with (
+        front_door(operations=AdminOperations(), keeper=token_keeper(), audit=trail) as door,
+        aiohttp.ClientSession() as session,
+    ):
+        for token in ("wrong", TOKEN):
+            form = {"token": token, "next": "/"}
+            async with session.post(door.url + LOGIN_PATH, data=form, allow_redirects=False) as answer:
+                assert answer.status in (303, 401)
+    signed_in, refused = trail.entries(2)
+    assert (signed_in["who"], signed_in["outcome"], signed_in["status"]) == ("operator", "done", 303)
+    assert (refused["outcome"], refused["status"]) == ("refused", 401)
+    assert TOKEN not in str(trail.entries(10))
