@@ -82,7 +82,7 @@ async def reachable_by_containers(port: int) -> AsyncIterator[str]:
     """A port of loopback under an address that containers on podman's bridge reach; byte for byte."""
 
     async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
+        with suppress(OSError, asyncio.CancelledError):
             inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
             await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
 
