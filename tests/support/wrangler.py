@@ -16,7 +16,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from tests.support.container import IMAGE
+from tests.support.container import IMAGE, podman
 from tests.support.daemon import free_port
 
 PROJECT = Path(__file__).parents[2]
@@ -144,6 +144,10 @@ async def wrangler(place: Path, variables: Mapping[str, str]) -> AsyncIterator[s
             with suppress(ProcessLookupError):
                 os.killpg(dev.pid, signal.SIGKILL)
             await dev.wait()
+            # They outlive the engine's client.
+            _, left = await podman("ps", "--all", "--quiet", "--filter=name=workerd-moltbot-sandbox")
+            for container in left.split():
+                await podman("rm", "--force", "--time=0", container)
             service.terminate()
             await service.wait()
 
