@@ -68,7 +68,7 @@ class Operations(Protocol):
         ...
 
     async def activity(self) -> Document:
-        """May this VM sleep, and when is it to be woken? See `supervisor.http.activity`."""
+        """May this VM sleep, and when is it to be woken? See `supervisor.http.api.activity`."""
         ...
 
     async def snapshots(self) -> list[Document]:

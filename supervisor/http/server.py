@@ -12,7 +12,6 @@ from typing import Any, Protocol, TypeVar
 from aiohttp import HttpVersion10, HttpVersion11, web
 
 from supervisor.errors import MoltinitError
-from supervisor.http.activity import add_activity
 from supervisor.http.answers import HttpError, error_answer
 from supervisor.http.api import MAX_BODY_BYTES, Api
 from supervisor.http.audit import AuditTrail
@@ -90,7 +89,6 @@ class FrontDoor:
         self._reception: Reception | None = None
         endpoints = Endpoints(gatekeeper, audit=audit, unhurried=self._unhurried, refuse=refuse)
         add_health(endpoints, operations)
-        add_activity(endpoints, operations, self._unhurried)
         self._api = Api(operations, self._unhurried)
         self._api.add_to(endpoints)
         if gatekeeper.login is not None:

@@ -43,6 +43,14 @@ class Visitor:
             assert time.monotonic() < deadline, f"{path}: {answer.status} {text[:500]}"
             await asyncio.sleep(1)
 
+    async def saved(self) -> None:
+        """Wait until nothing is left to save."""
+        while True:
+            snapshots = (await self.ask("/status"))["snapshots"]
+            if snapshots["last"] and not snapshots["pending"]:
+                return
+            await asyncio.sleep(0.5)
+
     async def socket(self, text: str) -> str:
         """What the agent says on a WebSocket."""
         async with self._session.ws_connect(self._url + "/ws", headers=self._headers) as socket:
@@ -115,7 +123,7 @@ async def test_it_talks_sleeps_is_woken_by_its_next_job_and_survives_an_eviction
             first = await appeared(10)
 
             # Evicted: the machine is gone without a warning.
-            await asyncio.sleep(3)
+            await visitor.saved()
             await podman("kill", "--signal=KILL", first)
             await gone(first, 10)
             assert (await visitor.ask("/history"))["history"] == ["MARK-one"], "another machine carries on"
@@ -123,6 +131,7 @@ async def test_it_talks_sleeps_is_woken_by_its_next_job_and_survives_an_eviction
             # A job in 200 s: it sleeps, and is woken a minute before.
             await visitor.ask("/remind", {"seconds": 200, "text": "MARK-job"})
             due = time.monotonic() + 200
+            await visitor.saved()
             second = await appeared(10)
             await gone(second, 90)
             third = await appeared(due - time.monotonic())

@@ -16,7 +16,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from tests.support.container import IMAGE
+from tests.support.container import IMAGE, podman
 from tests.support.daemon import free_port
 
 PROJECT = Path(__file__).parents[2]
@@ -82,7 +82,7 @@ async def reachable_by_containers(port: int) -> AsyncIterator[str]:
     """A port of loopback under an address that containers on podman's bridge reach; byte for byte."""
 
     async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
+        with suppress(OSError, asyncio.CancelledError):
             inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
             await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
 
@@ -144,6 +144,10 @@ async def wrangler(place: Path, variables: Mapping[str, str]) -> AsyncIterator[s
             with suppress(ProcessLookupError):
                 os.killpg(dev.pid, signal.SIGKILL)
             await dev.wait()
+            # They outlive the engine's client.
+            _, left = await podman("ps", "--all", "--quiet", "--filter=name=workerd-moltbot-sandbox")
+            for container in left.split():
+                await podman("rm", "--force", "--time=0", container)
             service.terminate()
             await service.wait()
 

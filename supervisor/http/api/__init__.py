@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from supervisor.http.api.activity import ActivityApi
 from supervisor.http.api.agent import AgentApi
 from supervisor.http.api.downloads import DownloadsApi
 from supervisor.http.api.logs import LogsApi
@@ -45,6 +46,7 @@ class Api:
         SnapshotsApi(operations, unhurried).add_to(endpoints)
         DownloadsApi(operations, unhurried).add_to(endpoints)
         AgentApi(operations).add_to(endpoints)
+        ActivityApi(operations, unhurried).add_to(endpoints)
         self._logs.add_to(endpoints)
 
     def begin_close(self) -> None:
