@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.rgw import INSTALL, RgwServer, missing_programs, rgw_server
 from tests.support.s3 import Bucket, MotoServer, bucket_on, moto_server
 
 PROJECT = Path(__file__).parents[1]
@@ -17,6 +18,15 @@ PROJECT = Path(__file__).parents[1]
 def s3() -> Iterator[MotoServer]:
     """A real S3 server with authentication."""
     with moto_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rgw() -> Iterator[RgwServer]:
+    """Ceph's gateway; for tests marked `rgw`."""
+    if missing := missing_programs():
+        pytest.fail(f"{', '.join(missing)} of Ceph are not installed: {INSTALL}")
+    with rgw_server() as server:
         yield server
 
 
@@ -37,8 +47,12 @@ def openclaw() -> Path:
     return program
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need root say so when they cannot run."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that need root say so when they cannot run; those that need Ceph run where they are asked for."""
+    if "rgw" not in config.option.markexpr:
+        ceph = [item for item in items if item.get_closest_marker("rgw")]
+        config.hook.pytest_deselected(items=ceph)
+        items[:] = [item for item in items if not item.get_closest_marker("rgw")]
     if os.geteuid() == 0:
         return
     for item in items:

@@ -220,7 +220,8 @@ class S3Store:
 
     async def _is_current(self, key: str, etag: str) -> bool:
         try:
-            return (await self.stat(key)).etag == etag
+            answer = await self._on_object("head_object", "stat", key)
+            return bool(self._field(answer, "ETag", key) == etag)
         except ObjectNotFound:
             return False
 
