@@ -6,7 +6,6 @@ ended by its pid. It takes about fifteen seconds to start, which is why it has a
 
 from __future__ import annotations
 
-import json
 import shutil
 import socket
 import subprocess
@@ -70,11 +69,10 @@ def missing_programs() -> list[str]:
 class RgwServer:
     """The cluster's processes, and keys of one user on it."""
 
-    def __init__(self, place: Path, *, memory: int = 2 << 30) -> None:
+    def __init__(self, place: Path, *, memory: int = 2 << 30, keys: tuple[str, str] = ("moltinit", "moltinit-rgw")) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.access_key_id = ""
-        self.secret_access_key = ""
+        self.access_key_id, self.secret_access_key = keys
         self._place = place
         self._configuration = place / "ceph.conf"
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -96,9 +94,8 @@ class RgwServer:
         self._run("ceph", "osd", "new", osd)
         self._run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
         self._serve("ceph-osd", "-i", "0")
-        told = self._run("radosgw-admin", "user", "create", "--uid=moltinit", "--display-name=moltinit")
-        keys = json.loads(told[told.index("{") :])["keys"][0]
-        self.access_key_id, self.secret_access_key = keys["access_key"], keys["secret_key"]
+        keys = (f"--access-key={self.access_key_id}", f"--secret-key={self.secret_access_key}")
+        self._run("radosgw-admin", "user", "create", "--uid=moltinit", "--display-name=moltinit", *keys)
         self._serve(
             "radosgw",
             "--id=admin",
@@ -166,10 +163,10 @@ class RgwServer:
 
 
 @contextmanager
-def rgw_server(*, memory: int = 2 << 30) -> Iterator[RgwServer]:
-    """A running cluster; its files are removed at the end."""
+def rgw_server(**options: Any) -> Iterator[RgwServer]:
+    """A running cluster (options as of `RgwServer`); its files are removed at the end."""
     with tempfile.TemporaryDirectory(prefix="moltinit-rgw-", ignore_cleanup_errors=True) as place:
-        server = RgwServer(Path(place), memory=memory)
+        server = RgwServer(Path(place), **options)
         try:
             server.start()
             yield server
