@@ -45,7 +45,7 @@ look the same: it is read again next time. Ticks are up to 10 ms long on kernels
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class Known(msgspec.Struct, frozen=True):
+class Known(msgspec.Struct, frozen=True, gc=False):
     """What the last capture learnt of a name. A database is told by the signatures of its log, too."""
 
     signatures: tuple[Signature | None, ...]

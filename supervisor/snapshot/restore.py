@@ -104,7 +104,7 @@ class Restorer:
         placer = Placer(self._root, tree, rules=self._rules, owner=self._owner)
         try:
             missing = await loop.run_in_executor(thread, placer.prepare, known or {})
-            ranges = _plan(placer.wanted(), self._classes)
+            ranges = await loop.run_in_executor(thread, lambda: _plan(placer.wanted(self._classes.of)))
             recalled = loop.run_in_executor(thread, placer.recall_rules)
             fetched = await self._fetch(ranges, placer, thread, sum(e.size for e in missing), progress)
             await recalled
@@ -165,15 +165,13 @@ def _place(part: _Range, data: bytes, placer: Placer) -> None:
     for frame in part.frames:
         start = frame.offset - part.start
         raw = unpack_frame(view[start : start + frame.stored], frame)
-        contents = [(blob, cut_blob(raw, blob)) for blob in placer.wanted_blobs(frame)]
+        contents = {blob: cut_blob(raw, blob) for blob in placer.wanted_blobs(frame)}
         with placer.writing:
-            for blob, content in contents:
-                placer.place(blob, content)
+            placer.place(frame, contents)
 
 
-def _plan(waiting: Mapping[Frame, list[str]], classes: Classes) -> list[_Range]:
+def _plan(wanted: Mapping[Frame, int]) -> list[_Range]:
     """The ranges to fetch, those of the first class first."""
-    wanted = {frame: min(map(classes.of, paths)) for frame, paths in waiting.items()}
     by_pack: dict[Pack, list[Frame]] = {}
     for frame in wanted:
         by_pack.setdefault(frame.pack, []).append(frame)

@@ -60,9 +60,9 @@ MUTANTS = (
         f"{SNAPSHOT}/engine.py",
         (
             (
-                "                known, self._ahead = self._ahead, {}",
+                "                ahead, self._ahead = self._ahead, None",
                 "                self._disk.mark(Marker(repository=head.repository, sequence=record.sequence))\n"
-                "                known, self._ahead = self._ahead, {}",
+                "                ahead, self._ahead = self._ahead, None",
             ),
         ),
         ("tests.fault.crash.runner", "1", "restore"),

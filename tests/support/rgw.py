@@ -69,7 +69,9 @@ def missing_programs() -> list[str]:
 class RgwServer:
     """The cluster's processes, and keys of one user on it."""
 
-    def __init__(self, place: Path, *, memory: int = 2 << 30, keys: tuple[str, str] = ("moltinit", "moltinit-rgw")) -> None:
+    def __init__(
+        self, place: Path, *, memory: int = 2 << 30, keys: tuple[str, str] = ("moltinit", "moltinit-secret")
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.access_key_id, self.secret_access_key = keys
