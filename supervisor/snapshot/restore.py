@@ -23,14 +23,14 @@ from supervisor.snapshot.rules import Classes, SkipRules
 from supervisor.snapshot.tree import Frame, Pack, Tree
 from supervisor.store.protocol import Store
 
-RANGE_BYTES = 8 << 20
+RANGE_BYTES = 4 << 20
 """Bytes asked for at once."""
 GAP_BYTES = 128 << 10
 """Unwanted bytes that are fetched rather than asked around: at 100 MB/s they take 1.3 ms, a request 30."""
 UNPACKING = 2
 """Threads: one unpacks and verifies while the other writes; only one writes at a time."""
 RANGES_IN_FLIGHT = 6
-"""Ranges fetched at the same time; with their frames unpacked they stay below 100 MiB of memory."""
+"""Ranges fetched at the same time; with their frames unpacked they take about 40 MiB of memory."""
 
 
 class RestoreFailed(MoltinitError):

@@ -245,7 +245,7 @@ def read_trees(manifest: Manifest, key: str, base: Manifest | None = None) -> tu
     """A manifest (with the one it is based on, where it is a difference) as a tree, and the whole tree that it stands
     on (itself where it is whole). The two share what they have in common.
 
-    The manifests are used up: their rows are let go of as they are read, since both at once would take twice the memory.
+    The manifests are used up: rows are let go of as they are read, since both at once would take twice the memory.
 
     Everything is checked that a restore relies on: references, ranges, kinds and paths. Raises `RepositoryError`.
     """
