@@ -508,7 +508,12 @@ def _signatures(found: Found, names: Mapping[str, Found], before: Known | None) 
     sides = (names.get(found.path + "-wal"), names.get(found.path + "-journal"))
     if before is None and not any(sides):
         return (found.signature, None, None)
-    return (found.signature, *(side.signature if side else None for side in sides))
+    return (found.signature, *(_side(side.signature) if side else None for side in sides))
+
+
+def _side(signature: Signature) -> Signature | None:
+    """An empty log holds nothing, and is as good as none: reading a database that nobody uses leaves one behind."""
+    return signature if signature.size else None
 
 
 def _database_changed(root: Root, known: Mapping[str, Known]) -> bool:
@@ -521,9 +526,11 @@ def _database_changed(root: Root, known: Mapping[str, Known]) -> bool:
         for suffix, signature in zip(("", "-wal", "-journal"), before.signatures, strict=False):
             try:
                 directory, name = root.parent(path + suffix)
-                now = Signature.of(os.stat(name, dir_fd=directory, follow_symlinks=False))
+                now: Signature | None = Signature.of(os.stat(name, dir_fd=directory, follow_symlinks=False))
             except OSError:
                 now = None
+            if suffix and now is not None:
+                now = _side(now)
             if now != signature:
                 return True
     return False

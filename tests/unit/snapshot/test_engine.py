@@ -493,6 +493,32 @@ async def test_databases_are_opened_by_a_process_that_is_there_when_one_of_them_
     life.engine.close()
 
 
+@pytest.mark.parametrize("in_use", [True, False])
+async def test_a_database_that_nobody_wrote_to_is_copied_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_use: bool
+) -> None:
+    """Opening it, SQLite makes an empty log, or changes a log's owner; neither is a change."""
+    life = Life(memory_store(), tmp_path)
+    await life.boot()
+    connection = make_database(life.root / "folder/state.sqlite")
+    if not in_use:
+        connection.close()
+    copied: list[str] = []
+    copy = DatabaseCopies.copy
+
+    def counted(copies: DatabaseCopies, path: str, *arguments: Any, **named: Any) -> str | None:
+        copied.append(path)
+        return copy(copies, path, *arguments, **named)
+
+    monkeypatch.setattr(DatabaseCopies, "copy", counted)
+    await asyncio.sleep(2 * SETTLE_NS / 1e9)
+    for _ in range(3):
+        await life.engine.take("change")
+    assert copied == ["folder/state.sqlite"]
+    connection.close()
+    life.engine.close()
+
+
 async def test_what_is_written_while_a_database_is_copied_is_looked_at_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
