@@ -11,7 +11,7 @@ OPENCLAW := .cache/openclaw
 WORKER := image/worker
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup openclaw browser run test test-fast simulate crash-matrix mutants lint bench bench-engine bench-peers bench-proxy load-proxy lock openapi clean
+.PHONY: help setup openclaw browser run test test-fast simulate crash-matrix mutants test-rgw ceph lint bench bench-engine bench-peers bench-proxy load-proxy lock openapi clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -77,6 +77,17 @@ crash-matrix: setup ## die, or meet an error, at every step that changes the dis
 
 mutants: setup ## plant known bugs one at a time; the tests must notice each
 	@$(BIN)/python -m tests.mutants
+
+test-rgw: setup ceph ## run the store's contract and a whole life against Ceph's S3 gateway
+	@$(BIN)/python -m pytest -q -m rgw tests/contract tests/e2e/test_handover.py
+
+CEPH := radosgw ceph-mon ceph-osd ceph-common
+
+ceph: # Debian packages, about 290 MB; installed where they are missing and we may
+	@if ! command -v radosgw ceph-mon ceph-osd ceph >/dev/null; then \
+		[ "$$(id -u)" = 0 ] || { echo "Ceph is missing; as root: apt-get install --no-install-recommends $(CEPH)" >&2; exit 1; }; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(CEPH) >/dev/null; \
+	fi
 
 lint: setup ## check style, types, and the import contract
 	@$(BIN)/ruff check .

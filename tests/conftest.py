@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.rgw import INSTALL, RgwServer, missing_programs, rgw_server
 from tests.support.s3 import Bucket, MotoServer, bucket_on, moto_server
 
 if TYPE_CHECKING:
@@ -23,6 +24,15 @@ PROJECT = Path(__file__).parents[1]
 def s3() -> Iterator[MotoServer]:
     """A real S3 server with authentication."""
     with moto_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rgw() -> Iterator[RgwServer]:
+    """Ceph's gateway; for tests marked `rgw`."""
+    if missing := missing_programs():
+        pytest.fail(f"{', '.join(missing)} of Ceph are not installed: {INSTALL}")
+    with rgw_server() as server:
         yield server
 
 
@@ -61,8 +71,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: shutil.rmtree(place, ignore_errors=True))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need root say so when they cannot run."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that need root say so when they cannot run; those that need Ceph run where they are asked for."""
+    if "rgw" not in config.option.markexpr:
+        ceph = [item for item in items if item.get_closest_marker("rgw")]
+        config.hook.pytest_deselected(items=ceph)
+        items[:] = [item for item in items if not item.get_closest_marker("rgw")]
     if os.geteuid() == 0:
         return
     for item in items:

@@ -7,6 +7,7 @@ to is never missed.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -45,7 +46,7 @@ look the same: it is read again next time. Ticks are up to 10 ms long on kernels
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class Known(msgspec.Struct, frozen=True):
+class Known(msgspec.Struct, frozen=True, gc=False):
     """What the last capture learnt of a name. A database is told by the signatures of its log, too."""
 
     signatures: tuple[Signature | None, ...]
@@ -78,6 +79,15 @@ class _Draft:
     flags: str = ""
     signatures: tuple[Signature | None, ...] = ()
     settled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """A database's copy, and what the database looked like before it was made."""
+
+    path: Path
+    signatures: tuple[Signature | None, ...]
+    settled: bool
 
 
 class Capture:
@@ -127,6 +137,8 @@ class Capture:
         self._scratch.mkdir(parents=True, exist_ok=True)
         os.chmod(self._scratch, 0o700)
         with Root(self._root) as root, DatabaseCopies(self._databases, root.fd) as databases:
+            if _database_changed(root, known):
+                databases.start()  # while the tree is walked
             run = _Run(root, self, known, builder, databases, check_databases, progress)
             try:
                 run.collect(self._scan)
@@ -170,7 +182,7 @@ class _Run:
         self._builder = builder
         self._check = check_databases
         self._progress = progress
-        self._copies: dict[str, tuple[Path, tuple[Signature | None, ...]]] = {}
+        self._copies: dict[str, _Copy] = {}
         self._drafts: dict[str, _Draft] = {}
         self._kept: dict[str, Known] = {}
         self._skipped: Counter[str] = Counter()
@@ -233,6 +245,9 @@ class _Run:
         path = found.path
         copy = self._scratch / f"database-{len(self._copies)}"
         size = sum(signature.size for signature in signatures if signature is not None)
+        newest = max(signature.ctime_ns for signature in signatures if signature is not None)
+        # What is written after this may be missing from the copy.
+        settled = time.time_ns() - newest > SETTLE_NS
         try:
             finding = self._databases.copy(path, copy, self._volatile_tables, size=size, check=self._check)
         except Busy:
@@ -247,11 +262,26 @@ class _Run:
         else:
             if finding is not None:
                 self._damaged.append(path)
-            self._copies[path] = (copy, signatures)
+            self._copies[path] = _Copy(copy, self._touched(path, signatures), settled)
+
+    def _touched(self, path: str, signatures: tuple[Signature | None, ...]) -> tuple[Signature | None, ...]:
+        """As root, SQLite gives a log that it opens to the database's owner, which dates its status anew (ctime):
+        without the signature from after that, each capture would find changed what only the one before has touched."""
+        seen = [*signatures]
+        for number, suffix in ((1, "-wal"), (2, "-journal")):
+            before = seen[number] if number < len(seen) else None
+            if before is None:
+                continue
+            with contextlib.suppress(OSError):
+                directory, name = self._root.parent(path + suffix)
+                now = Signature.of(os.stat(name, dir_fd=directory, follow_symlinks=False))
+                if msgspec.structs.replace(now, ctime_ns=before.ctime_ns) == before:
+                    seen[number] = now
+        return tuple(seen)
 
     def remove_copies(self) -> None:
-        for copy, _ in self._copies.values():
-            copy.unlink(missing_ok=True)
+        for copied in self._copies.values():
+            copied.path.unlink(missing_ok=True)
 
     # -- names
 
@@ -371,13 +401,11 @@ class _Run:
         return found.signature.size >= 512 and self._has_magic(found.path)
 
     def _read_copy(self, found: Found) -> None:
-        copy, signatures = self._copies[found.path]
-        draft = _Draft(found, KIND_FILE, flags=FLAG_DATABASE, signatures=signatures)
-        with open(copy, "rb", buffering=0) as file:
+        copied = self._copies[found.path]
+        draft = _Draft(found, KIND_FILE, flags=FLAG_DATABASE, signatures=copied.signatures, settled=copied.settled)
+        with open(copied.path, "rb", buffering=0) as file:
             draft.places = list(self._store(file.fileno(), os.fstat(file.fileno()).st_size))
-        newest = max(signature.ctime_ns for signature in signatures if signature is not None)
-        draft.settled = time.time_ns() - newest > SETTLE_NS
-        copy.unlink()
+        copied.path.unlink()
         self._drafts[found.path] = draft
 
     def _read_plain(self, found: Found) -> _Draft:
@@ -483,7 +511,32 @@ def _signatures(found: Found, names: Mapping[str, Found], before: Known | None) 
     sides = (names.get(found.path + "-wal"), names.get(found.path + "-journal"))
     if before is None and not any(sides):
         return (found.signature, None, None)
-    return (found.signature, *(side.signature if side else None for side in sides))
+    return (found.signature, *(_side(side.signature) if side else None for side in sides))
+
+
+def _side(signature: Signature) -> Signature | None:
+    """An empty log holds nothing, and is as good as none: reading a database that nobody uses leaves one behind."""
+    return signature if signature.size else None
+
+
+def _database_changed(root: Root, known: Mapping[str, Known]) -> bool:
+    """Is one of the known databases going to be copied, as far as a look at it alone tells?"""
+    for path, before in known.items():
+        if FLAG_DATABASE not in before.entry.flags:
+            continue
+        if not before.settled:
+            return True
+        for suffix, signature in zip(("", "-wal", "-journal"), before.signatures, strict=False):
+            try:
+                directory, name = root.parent(path + suffix)
+                now: Signature | None = Signature.of(os.stat(name, dir_fd=directory, follow_symlinks=False))
+            except OSError:
+                now = None
+            if suffix and now is not None:
+                now = _side(now)
+            if now != signature:
+                return True
+    return False
 
 
 def _unchanged(before: Known, signatures: tuple[Signature | None, ...]) -> bool:

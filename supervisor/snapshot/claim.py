@@ -46,9 +46,7 @@ class HeadMoved(MoltinitError):
 
 async def claim_over(repository: Repository, seen: HeadVersion | None, identity: Identity) -> Claim:
     """Become the only writer: the epoch goes up by one, and with it every earlier writer is fenced. Raises
-    `PreconditionFailed` where HEAD is not what was seen any more."""
-    if seen is None:
-        await repository.prove_conditional_writes()
+    `PreconditionFailed` where HEAD is not what was seen any more, and `UnsafeBucket`."""
     head = seen.head if seen else repository.begin()
     writer = Writer(
         boot=identity.boot,
@@ -59,7 +57,10 @@ async def claim_over(repository: Repository, seen: HeadVersion | None, identity:
         claimed_at=repository.clock.time(),
     )
     claimed = replace_head(head, epoch=head.epoch + 1, state=HELD, writer=writer, handover=None)
-    return Claim(repository, identity, await repository.write(claimed, seen))
+    version = await repository.write(claimed, seen)
+    if version.head.sequence == 0:  # nothing can be lost yet
+        await repository.prove_conditional_writes(version)
+    return Claim(repository, identity, version)
 
 
 async def claim_now(repository: Repository, identity: Identity) -> Claim:

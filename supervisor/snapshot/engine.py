@@ -72,6 +72,15 @@ class BroughtBack:
     requests: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """What was put in place while the holder was waited for."""
+
+    manifest: str
+    loaded: LoadedTree
+    known: Mapping[str, Known]
+
+
 class Engine:
     """One repository, one root, one life.
 
@@ -120,7 +129,7 @@ class Engine:
         self._scratch = scratch or disk.scratch
         self._claim: Claim | None = None
         self._snapshotter: Snapshotter | None = None
-        self._ahead: Mapping[str, Known] = {}
+        self._ahead: _Ahead | None = None
         self._collector = Collector(repository)
         self._restorer = Restorer(store, root, rules=rules, classes=classes, rights=self._rights)
         # A snapshot taken between the steps of a restore would store a tree that is neither the old nor the new one.
@@ -160,7 +169,7 @@ class Engine:
     ) -> Head:
         """Become the only writer; see `handover.take_over`. While a holder is waited for, the newest snapshot is put
         in place already, so that `bring_back` has only the difference to fetch. May be tried again."""
-        self._ahead = {}
+        self._ahead = None
         await asyncio.to_thread(self._furnish)
         async with task_group() as group:
             ahead: asyncio.Task[None] | None = None
@@ -182,7 +191,8 @@ class Engine:
             return
         with contextlib.suppress(MoltinitError):
             loaded = await self._repository.load(head, record)
-            self._ahead = (await self._restorer.restore(loaded.tree)).known
+            restored = await self._restorer.restore(loaded.tree)
+            self._ahead = _Ahead(record.manifest, loaded, restored.known)
 
     async def acknowledge(self) -> None:
         """Answer a newcomer's request to hand over. Raises `Fenced` and store errors."""
@@ -261,8 +271,12 @@ class Engine:
         damaged: list[tuple[int, str]] = []
         for record in reversed([r for r in head.snapshots if r.promoted and not r.damaged]):
             try:
-                loaded = await self._repository.load(head, record)
-                known, self._ahead = self._ahead, {}  # true until the tree is touched
+                ahead, self._ahead = self._ahead, None  # true until the tree is touched
+                if ahead is not None and ahead.manifest == record.manifest:
+                    loaded = ahead.loaded
+                else:
+                    loaded = await self._repository.load(head, record)
+                known = ahead.known if ahead else {}
                 restored = await self._restorer.restore(loaded.tree, known=known, progress=progress)
             except UnsupportedFormat:
                 raise  # it is whole; who reads it is too old

@@ -114,14 +114,14 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     snapshots: list[SnapshotRecord] = msgspec.field(default_factory=list)
 
 
-class PackRow(msgspec.Struct, frozen=True, array_like=True):
+class PackRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`[id, bytes]`: a pack object, `packs/<first two of id>/<id>`."""
 
     id: str
     size: Place
 
 
-class FrameRow(msgspec.Struct, frozen=True, array_like=True):
+class FrameRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`[pack, offset, stored bytes, raw bytes]`: one zstd frame within a pack."""
 
     pack: int
@@ -130,7 +130,7 @@ class FrameRow(msgspec.Struct, frozen=True, array_like=True):
     raw: Place
 
 
-class BlobRow(msgspec.Struct, frozen=True, array_like=True):
+class BlobRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`[hash, frame, offset, bytes]`: a piece of content within a frame's raw bytes."""
 
     hash: str
@@ -139,14 +139,14 @@ class BlobRow(msgspec.Struct, frozen=True, array_like=True):
     length: int
 
 
-class EntryRow(msgspec.Struct, frozen=True, array_like=True):
+class EntryRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`[path, kind, mode, mtime in ns, blobs, link, flags]`: one name in the tree."""
 
     path: str
     kind: str
     mode: int
     mtime_ns: int
-    blobs: list[int] = msgspec.field(default_factory=list)
+    blobs: tuple[int, ...] = ()
     link: str = ""
     flags: str = ""
 

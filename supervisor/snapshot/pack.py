@@ -19,7 +19,7 @@ import msgspec
 from supervisor.errors import RepositoryError
 from supervisor.snapshot import zstd
 from supervisor.snapshot.format import FORMAT, HASH_BYTES, MAX_FRAME_BYTES, PACK_MAGIC, PackFooter
-from supervisor.snapshot.tree import Blob, Frame, Pack
+from supervisor.snapshot.tree import Blob, Frame, Pack, Tree
 
 FRAME_BYTES = 512 << 10
 """Raw bytes after which a frame is closed: beyond it, text gains almost nothing from a larger window."""
@@ -54,6 +54,12 @@ class BlobIndex:
     def add(self, blob: Blob) -> None:
         """Later places replace earlier ones: they are the compacted ones."""
         self._blobs[blob.hash] = blob
+
+    def add_all(self, tree: Tree) -> None:
+        """What a tree refers to."""
+        for blob in tree.blobs():
+            if self._blobs.get(blob.hash) is not blob:
+                self._blobs[blob.hash] = blob
 
     def packs(self) -> set[str]:
         """Ids of all packs that a later snapshot might refer to."""

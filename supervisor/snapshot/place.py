@@ -10,7 +10,7 @@ import shutil
 import stat
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from pathlib import Path
 
@@ -41,13 +41,13 @@ TEMPORARY = ".moltinit-"
 
 
 class _Target:
-    """A file that is being written, under its temporary name."""
+    """A file of several pieces that is being written, under its temporary name; `missing` are still waited for."""
 
     __slots__ = ("created", "entry", "missing", "temporary")
 
     def __init__(self, entry: Entry, temporary: str) -> None:
         self.entry = entry
-        self.missing = len(entry.blobs)
+        self.missing = 0
         self.created = False
         self.temporary = temporary
 
@@ -60,9 +60,15 @@ class Placer:
         self._tree = tree
         self._rules = rules
         self._root: Root | None = None
-        self._wanted: dict[Frame, dict[Blob, list[tuple[_Target, int]]]] = {}
+        # A file of one piece waits as its entry alone: most files do, and there may be a hundred thousand.
+        self._whole: dict[Frame, list[Entry]] = {}
+        self._parts: dict[Frame, dict[Blob, list[tuple[_Target, int]]]] = {}
         self._reusable: dict[str, Entry] = {}
         self._signatures: dict[str, Signature] = {}
+        self._numbers = count()
+        self._shared: dict[int, int] = {}
+        self._prefix = TEMPORARY
+        self._umask = _umask()
         self.writing = threading.Lock()
         self.placed_bytes = 0
 
@@ -174,18 +180,28 @@ class Placer:
                 os.mkdir(name, 0o700, dir_fd=directory)
 
     def _expect(self, missing: list[Entry]) -> None:
-        prefix = self._free_prefix()
-        for number, entry in enumerate(missing):
+        self._prefix = self._free_prefix()
+        for entry in missing:
             if entry.kind != KIND_FILE:
                 continue
-            target = _Target(entry, f"{prefix}{number}~")
+            if entry.path not in self._reusable:
+                if not entry.blobs:
+                    self._write_whole(entry, memoryview(b""))
+                    continue
+                if len(entry.blobs) == 1 and entry.blobs[0].hash != HOLE:
+                    self._whole.setdefault(entry.blobs[0].frame, []).append(entry)
+                    continue
+            target = _Target(entry, self._temporary())
             offset = 0
             for blob in self._not_reused(target):
                 if isinstance(blob, int):
                     offset += blob
                     continue
-                self._wanted.setdefault(blob.frame, {}).setdefault(blob, []).append((target, offset))
+                self._parts.setdefault(blob.frame, {}).setdefault(blob, []).append((target, offset))
                 offset += blob.length
+
+    def _temporary(self) -> str:
+        return f"{self._prefix}{next(self._numbers)}~"
 
     def _free_prefix(self) -> str:
         """Temporary names begin with something that no name in the tree begins with."""
@@ -200,10 +216,11 @@ class Placer:
         if old is None:
             return self._without_holes(target)
         directory, name = self._open.parent(target.entry.path)
+        target.missing = len(target.entry.blobs)
         pieces: list[Blob | int] = []
         source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
         try:
-            into = self._create(target)
+            into = self._create(target.entry, target.temporary)
             target.created = True
             try:
                 offset = 0
@@ -215,7 +232,7 @@ class Placer:
                         pieces.append(blob)
                     offset += blob.length
                 if target.missing == 0:
-                    self._complete(target, into)
+                    self._complete(target.entry, target.temporary, into)
             finally:
                 os.close(into)
         finally:
@@ -227,77 +244,110 @@ class Placer:
         pieces: list[Blob | int] = [blob.length if blob.hash == HOLE else blob for blob in target.entry.blobs]
         target.missing = sum(1 for piece in pieces if isinstance(piece, Blob))
         if target.missing == 0:
-            fd = self._create(target)
+            fd = self._create(target.entry, target.temporary)
             try:
-                self._complete(target, fd)
+                self._complete(target.entry, target.temporary, fd)
             finally:
                 os.close(fd)
         return pieces
 
     # -- content
 
-    def wanted(self) -> dict[Frame, list[str]]:
-        """The frames that are waited for, each with the paths that wait for it."""
-        return {
-            frame: [target.entry.path for places in blobs.values() for target, _ in places]
-            for frame, blobs in self._wanted.items()
-        }
+    def wanted(self, class_of: Callable[[str], int]) -> dict[Frame, int]:
+        """The frames that are waited for, each with the lowest class of what waits for it."""
+        wanted = {frame: min(class_of(entry.path) for entry in entries) for frame, entries in self._whole.items()}
+        for frame, blobs in self._parts.items():
+            lowest = min(class_of(target.entry.path) for places in blobs.values() for target, _ in places)
+            wanted[frame] = min(lowest, wanted.get(frame, lowest))
+        return wanted
 
-    def wanted_blobs(self, frame: Frame) -> list[Blob]:
+    def wanted_blobs(self, frame: Frame) -> set[Blob]:
         """Which of a frame's blobs some file waits for."""
-        return list(self._wanted.get(frame, ()))
+        return {*(entry.blobs[0] for entry in self._whole.get(frame, ())), *self._parts.get(frame, ())}
 
-    def place(self, blob: Blob, content: memoryview) -> None:
+    def place(self, frame: Frame, contents: Mapping[Blob, memoryview]) -> None:
         """Write verified content to every place that waits for it."""
-        for target, offset in self._wanted[blob.frame].pop(blob):
-            fd = self._reopen(target) if target.created else self._create(target)
-            target.created = True
-            try:
-                written = 0
-                while written < len(content):
-                    written += os.pwrite(fd, content[written:], offset + written)
-                target.missing -= 1
-                self.placed_bytes += len(content)
-                if target.missing == 0:
-                    self._complete(target, fd)
-            finally:
-                os.close(fd)
+        for entry in self._whole.pop(frame, ()):
+            self._write_whole(entry, contents[entry.blobs[0]])
+        for blob, places in self._parts.pop(frame, {}).items():
+            for target, offset in places:
+                self._write_part(target, offset, contents[blob])
 
-    def _create(self, target: _Target) -> int:
-        directory, _ = self._open.parent(target.entry.path)
+    def _write_whole(self, entry: Entry, content: memoryview) -> None:
+        temporary = self._temporary()
+        fd = self._create(entry, temporary)
         try:
-            return os.open(target.temporary, _CREATE, CREATED_MODE, dir_fd=directory)
+            _write(fd, content, 0)
+            self.placed_bytes += len(content)
+            self._complete(entry, temporary, fd)
+        finally:
+            os.close(fd)
+
+    def _write_part(self, target: _Target, offset: int, content: memoryview) -> None:
+        fd = self._reopen(target) if target.created else self._create(target.entry, target.temporary)
+        target.created = True
+        try:
+            _write(fd, content, offset)
+            self.placed_bytes += len(content)
+            target.missing -= 1
+            if target.missing == 0:
+                self._complete(target.entry, target.temporary, fd)
+        finally:
+            os.close(fd)
+
+    def _create(self, entry: Entry, temporary: str) -> int:
+        """With the mode that it is to have, where that spares setting it; whoever reopens a file must be able to."""
+        directory, _ = self._open.parent(entry.path)
+        mode = self._mode_at_creation(entry)
+        try:
+            return os.open(temporary, _CREATE, mode, dir_fd=directory)
         except FileExistsError:
-            os.unlink(target.temporary, dir_fd=directory)
-            return os.open(target.temporary, _CREATE, CREATED_MODE, dir_fd=directory)
+            os.unlink(temporary, dir_fd=directory)
+            return os.open(temporary, _CREATE, mode, dir_fd=directory)
+
+    def _mode_at_creation(self, entry: Entry) -> int:
+        mode = entry.mode & SAFE_MODES
+        return mode if mode & CREATED_MODE == CREATED_MODE and not mode & (self._umask | ~0o777) else CREATED_MODE
 
     def _reopen(self, target: _Target) -> int:
         directory, _ = self._open.parent(target.entry.path)
         return os.open(target.temporary, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
 
-    def _complete(self, target: _Target, fd: int) -> None:
-        directory, name = self._open.parent(target.entry.path)
-        mode = target.entry.mode & SAFE_MODES
-        if mode != CREATED_MODE:
+    def _complete(self, entry: Entry, temporary: str, fd: int) -> None:
+        directory, name = self._open.parent(entry.path)
+        mode = entry.mode & SAFE_MODES
+        if mode != self._mode_at_creation(entry):
             os.fchmod(fd, mode)
-        if target.entry.blobs and target.entry.blobs[-1].hash == HOLE:
-            os.truncate(fd, target.entry.size)
-        os.utime(fd, ns=(target.entry.mtime_ns, target.entry.mtime_ns))
+        if entry.blobs and entry.blobs[-1].hash == HOLE:
+            os.truncate(fd, entry.size)
+        os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
         try:
-            os.rename(target.temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
         except IsADirectoryError:
-            self._clear(target.entry.path)
-            directory, name = self._open.parent(target.entry.path)
-            os.rename(target.temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-        self._signatures[target.entry.path] = Signature.of(os.fstat(fd))
+            self._clear(entry.path)
+            directory, name = self._open.parent(entry.path)
+            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        self._signatures[entry.path] = self._signature(os.fstat(fd), entry)
+
+    def _signature(self, status: os.stat_result, entry: Entry) -> Signature:
+        """Equal numbers are one number in memory: a signature of its own takes three times as much."""
+        share = self._shared.setdefault
+        blobs = entry.blobs
+        return Signature(
+            share(status.st_mode, status.st_mode),
+            blobs[0].length if len(blobs) == 1 and blobs[0].length == status.st_size else status.st_size,
+            entry.mtime_ns if entry.mtime_ns == status.st_mtime_ns else status.st_mtime_ns,
+            status.st_ctime_ns,
+            status.st_ino,
+            share(status.st_dev, status.st_dev),
+        )
 
     # -- after
 
     def finish(self) -> dict[str, Known]:
         """Links, then the directories' modes and times from the inside out; returns what is now known of the tree."""
-        for frame, blobs in self._wanted.items():
-            if blobs:
-                raise RuntimeError(f"frame {frame.offset} of pack {frame.pack.id} was never placed")
+        for frame in (*self._whole, *self._parts):
+            raise RuntimeError(f"frame {frame.offset} of pack {frame.pack.id} was never placed")
         entries = self._tree.entries
         for kind, make in ((KIND_HARDLINK, self._link), (KIND_SYMLINK, self._symlink)):
             for entry in entries.values():
@@ -360,6 +410,21 @@ class Placer:
                 signatures = (signature, None, None)
             known[path] = Known(signatures, entry, now - signature.ctime_ns > SETTLE_NS)
         return known
+
+
+def _write(fd: int, content: memoryview, offset: int) -> None:
+    written = 0
+    while written < len(content):
+        written += os.pwrite(fd, content[written:] if written else content, offset + written)
+
+
+def _umask() -> int:
+    """Read where reading does not change it for other threads."""
+    with open("/proc/self/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"Umask:"):
+                return int(line.split()[1], 8)
+    return 0o777
 
 
 def _copy_piece(source: int, into: int, blob: Blob, offset: int) -> bool:

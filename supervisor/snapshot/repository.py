@@ -7,11 +7,12 @@ back and never guessed (docs/fencing.md).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from supervisor.clock import Clock
+from supervisor.concurrency import task_group
 from supervisor.errors import (
     NotFound,
     ObjectNotFound,
@@ -27,6 +28,9 @@ from supervisor.store.protocol import Store, StoredObject
 
 HELD: Final = "held"
 RELEASED: Final = "released"
+
+_NO_ETAG: Final = f'"{"0" * 32}"'
+"""No object has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +99,45 @@ class Repository:
         except ObjectTooLarge as error:
             raise RepositoryError(error.message, hint="`moltinit verify` lists what is still whole") from error
 
-    async def prove_conditional_writes(self) -> None:
+    async def prove_conditional_writes(self, written: HeadVersion | None = None) -> None:
         """Some servers accept conditional writes and ignore the condition: with them nothing can be fenced, and two
-        lives would overwrite each other. Asked once, before a repository is begun."""
-        key = f"probe-{self._new_id()}"
+        lives would overwrite each other. Asked before a repository's first snapshot.
+
+        Args:
+            written: HEAD as it is in the bucket; without it, an object is made for the purpose, and deleted.
+
+        Raises `UnsafeBucket`.
+        """
+        if written is not None:
+            other = fmt.replace_head(written.head, write_id=self._new_id())
+            await self._prove_both(fmt.HEAD_KEY, fmt.encode_head(other))
+            return
+        probe = f"probe-{self._new_id()}"
+        await self._store.put(probe, b"one")
         try:
-            await self._store.put_if_absent(key, b"one")
-            try:
-                await self._store.put_if_absent(key, b"two")
-            except PreconditionFailed:
-                return
+            await self._prove_both(probe, b"two")
         finally:
-            await self._store.delete([key])
+            await self._store.delete([probe])
+
+    async def _prove_both(self, there: str, data: bytes) -> None:
+        async with task_group() as group:
+            group.create_task(self._prove("If-None-Match", self._store.put_if_absent(there, data)))
+            group.create_task(self._prove_match(f"probe-{self._new_id()}"))
+
+    async def _prove_match(self, absent: str) -> None:
+        try:
+            await self._prove("If-Match", self._store.replace(absent, b"probe", etag=_NO_ETAG))
+        except UnsafeBucket:
+            await self._store.delete([absent])
+            raise
+
+    async def _prove(self, condition: str, write: Coroutine[Any, Any, str]) -> None:
+        try:
+            await write
+        except PreconditionFailed:
+            return
         raise UnsafeBucket(
-            f"{self._store.url} ignores conditional writes (If-None-Match): two writers would not see each other",
+            f"{self._store.url} ignores conditional writes ({condition}): two writers would not see each other",
             hint="use R2, S3, Ceph or a local directory; docs/providers.md lists what was tried",
         )
 

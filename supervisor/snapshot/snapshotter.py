@@ -93,6 +93,7 @@ class Snapshotter:
         self._clock = clock
         self._new_id = new_id
         self._index = BlobIndex()
+        self._unindexed: tuple[Tree, ...] = ()
         self._state = _Committed(Tree(), Tree(), None, {})
         self._since_compaction = CHECK_EVERY
         self._lock = asyncio.Lock()
@@ -107,7 +108,7 @@ class Snapshotter:
     @property
     def packs(self) -> set[str]:
         """Ids of all packs that the next snapshot may refer to."""
-        return self._index.packs()
+        return self._indexed().packs()
 
     @property
     def known(self) -> Mapping[str, Known]:
@@ -118,11 +119,16 @@ class Snapshotter:
         """Begin from a snapshot that is in the bucket; `known` holds the signatures of names that are on disk exactly
         as the snapshot says."""
         in_history = loaded.base_key.startswith(fmt.MANIFEST_PREFIX)  # a rescued state may be forgotten at any time
-        base = BaseTree.of(loaded.base_key, loaded.base_tree, loaded.base_bytes) if in_history else None
+        base = BaseTree(loaded.base_key, loaded.base_tree, loaded.base_bytes) if in_history else None
         self._state = _Committed(loaded.tree, loaded.tree, base, known)
-        for tree in (loaded.base_tree, loaded.tree):
-            for blob in tree.blobs():
-                self._index.add(blob)
+        self._unindexed = (loaded.base_tree, loaded.tree)
+
+    def _indexed(self) -> BlobIndex:
+        """With what was adopted, once the first capture asks for it: a restore needs its memory for other things."""
+        trees, self._unindexed = self._unindexed, ()
+        for tree in trees:
+            self._index.add_all(tree)
+        return self._index
 
     def learn(self, known: Mapping[str, Known]) -> None:
         """The tree on disk was changed by a restore; `known` says how it is now. What is committed stays."""
@@ -170,7 +176,9 @@ class Snapshotter:
             async with PackUploads(self._store) as uploads:
                 async with quiesce or nullcontext(consistent) as still:
                     captured = await self._read(uploads, check_databases or still, progress, compact=compact)
-                wanted = force or accept_shrink or self._is_news(captured.tree, bool(still))
+                wanted = (
+                    force or accept_shrink or await self._in_thread(lambda: self._is_news(captured.tree, bool(still)))
+                )
                 if wanted:
                     record, base, shrunk = await self._describe(captured, uploads, accept_shrink)
             if not wanted:
@@ -204,7 +212,7 @@ class Snapshotter:
 
     async def _store_for_rescue(self, *, anew: bool = False) -> Tree:
         if anew:
-            self._index = BlobIndex()
+            self._index, self._unindexed = BlobIndex(), ()
             self._state.known = {}
         async with PackUploads(self._store) as uploads:
             return (await self._read(uploads, False, lambda done, total: None)).tree
@@ -251,12 +259,14 @@ class Snapshotter:
         stale: frozenset[Pack] = frozenset()
         if compact and self._since_compaction >= CHECK_EVERY:
             stale = await self._in_thread(lambda: scattered(self._state.tree))
-        builder = PackBuilder(self._index, self._new_id, uploads.emit, stale=stale)
         known = self._state.known
+
+        def run() -> Captured:
+            builder = PackBuilder(self._indexed(), self._new_id, uploads.emit, stale=stale)
+            return self._capture.run(known, builder, check_databases=check_databases, progress=progress)
+
         try:
-            return await self._in_thread(
-                lambda: self._capture.run(known, builder, check_databases=check_databases, progress=progress)
-            )
+            return await self._in_thread(run)
         except OSError as error:
             raise _unreadable(error) from error
 
@@ -267,24 +277,29 @@ class Snapshotter:
         head = self._claim.head
         sequence = head.sequence + 1
         key = fmt.manifest_key(sequence, self._claim.epoch, self._new_id())
-        shrunk = shrinks(self._state.promoted_tree, captured.tree, self._capture.classes)
-        encoded, base = await self._in_thread(lambda: self._encode(captured.tree, key, sequence))
-        uploads.put_soon(key, encoded)
         tree = captured.tree
-        record = SnapshotRecord(
-            sequence=sequence,
-            epoch=self._claim.epoch,
-            manifest=key,
-            base=None if base.key == key else base.key,
-            files=tree.files,
-            bytes=tree.bytes,
-            torn=tree.torn,
-            promoted=shrunk is None or accept_shrink,
-            agent=self._identity.agent,
-            agent_version=self._identity.agent_version,
-            home=self._identity.home,
-        )
-        return record, base, None if accept_shrink else shrunk
+
+        def describe() -> tuple[bytes, SnapshotRecord, BaseTree, str | None]:
+            shrunk = shrinks(self._state.promoted_tree, tree, self._capture.classes)
+            encoded, base = self._encode(tree, key, sequence)
+            record = SnapshotRecord(
+                sequence=sequence,
+                epoch=self._claim.epoch,
+                manifest=key,
+                base=None if base.key == key else base.key,
+                files=tree.files,
+                bytes=tree.bytes,
+                torn=tree.torn,
+                promoted=shrunk is None or accept_shrink,
+                agent=self._identity.agent,
+                agent_version=self._identity.agent_version,
+                home=self._identity.home,
+            )
+            return encoded, record, base, None if accept_shrink else shrunk
+
+        encoded, record, base, shrunk = await self._in_thread(describe)
+        uploads.put_soon(key, encoded)
+        return record, base, shrunk
 
     def _encode(self, tree: Tree, key: str, sequence: int) -> tuple[bytes, BaseTree]:
         repository = self._claim.head.repository
@@ -299,7 +314,7 @@ class Snapshotter:
         whole = fmt.encode_manifest(
             whole_manifest(tree, repository=repository, sequence=sequence, epoch=self._claim.epoch)
         )
-        return whole, BaseTree.of(key, tree, len(whole))
+        return whole, BaseTree(key, tree, len(whole))
 
     def _commit_state(self, captured: Captured, base: BaseTree, *, promoted: bool) -> None:
         self._state = _Committed(
@@ -309,8 +324,8 @@ class Snapshotter:
             captured.known,
         )
         self._since_compaction = 0 if self._since_compaction >= CHECK_EVERY else self._since_compaction + 1
-        for blob in captured.tree.blobs():
-            self._index.add(blob)
+        # Not on the loop, which a large tree would hold up: when the next capture begins.
+        self._unindexed = (captured.tree,)
 
     def _taken(
         self,

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sqlite3
 import stat
 from collections.abc import Mapping, Sequence
@@ -169,7 +168,8 @@ def _copy_bytes(directory: int, name: str, target: Path) -> None:
         source = os.open(name, _READ, dir_fd=directory)
         with open(source, "rb") as reader, open(target, "wb") as writer:
             if stat.S_ISREG(os.fstat(source).st_mode):
-                shutil.copyfileobj(reader, writer, 1 << 20)
+                while data := reader.read(1 << 20):
+                    writer.write(data)
 
 
 def _remove(target: Path) -> None:

@@ -63,6 +63,10 @@ class DatabaseCopies:
     ) -> None:
         self._end()
 
+    def start(self) -> None:
+        """Start the process ahead of the first copy, which then need not wait for it."""
+        self._process = self._process or self._start()
+
     def copy(self, path: str, target: Path, volatile_tables: Sequence[str], *, size: int, check: bool) -> str | None:
         """Copy the database at `path` below the root to `target`; see `sqlite.copy_database`.
 
@@ -86,7 +90,9 @@ class DatabaseCopies:
         return None if finding is None else str(finding)
 
     def _ask(self, line: bytes, seconds: float) -> dict[str, Any]:
-        process = self._process = self._process or self._start()
+        self.start()
+        process = self._process
+        assert process is not None
         assert process.stdin is not None
         assert process.stdout is not None
         try:

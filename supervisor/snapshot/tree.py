@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TypeVar
 
 import msgspec
@@ -46,7 +47,7 @@ class Pack(msgspec.Struct, frozen=True, eq=False, gc=False):
     size: int = 0
 
 
-class Frame(msgspec.Struct, frozen=True, eq=False):
+class Frame(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One zstd frame in a pack: where it starts, its bytes there, its bytes unpacked."""
 
     pack: Pack
@@ -64,7 +65,7 @@ class Blob(msgspec.Struct, frozen=True, eq=False, weakref=True):
     length: int
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One name. `link` is a symlink's target, or the path that a hard link shares its content with."""
 
     path: str
@@ -154,21 +155,22 @@ class _Tables:
                 self.number(blob)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BaseTree:
-    """A whole tree that is in the bucket, as the ground that differences stand on."""
+    """A whole tree that is in the bucket, as the ground that differences stand on. The tree must be the one that
+    `whole_manifest` encoded, or `read_tree` decoded, under this key."""
 
     key: str
     tree: Tree
-    tables: _Tables
     encoded_bytes: int
+    _tables: _Tables | None = None
 
-    @classmethod
-    def of(cls, key: str, tree: Tree, encoded_bytes: int) -> BaseTree:
-        """The tree must be the one that `whole_manifest` encoded, or `read_tree` decoded, under this key."""
-        tables = _Tables()
-        tables.number_all(tree.entries.values())
-        return cls(key, tree, tables, encoded_bytes)
+    def tables(self) -> _Tables:
+        """The numbers of its contents, made when the first difference needs them."""
+        if self._tables is None:
+            self._tables = _Tables()
+            self._tables.number_all(self.tree.entries.values())
+        return self._tables
 
 
 def whole_manifest(tree: Tree, *, repository: str, sequence: int, epoch: int) -> Manifest:
@@ -190,7 +192,7 @@ def whole_manifest(tree: Tree, *, repository: str, sequence: int, epoch: int) ->
 
 def difference_manifest(tree: Tree, base: BaseTree, *, repository: str, sequence: int, epoch: int) -> Manifest:
     """The tree as what differs from `base`; its size follows the difference, not the tree."""
-    ground = base.tables
+    ground = base.tables()
     tables = _Tables(dict(ground.packs), dict(ground.frames), dict(ground.blobs))
     old = base.tree.entries
     rows = [
@@ -219,7 +221,7 @@ def _row(entry: Entry, tables: _Tables) -> EntryRow:
         entry.kind,
         entry.mode,
         entry.mtime_ns,
-        [tables.number(blob) for blob in entry.blobs],
+        tuple(tables.number(blob) for blob in entry.blobs),
         encode_path(entry.link) if entry.link else "",
         entry.flags,
     )
@@ -242,6 +244,8 @@ def _blob_rows(tables: _Tables, start: int) -> list[BlobRow]:
 def read_trees(manifest: Manifest, key: str, base: Manifest | None = None) -> tuple[Tree, Tree]:
     """A manifest (with the one it is based on, where it is a difference) as a tree, and the whole tree that it stands
     on (itself where it is whole). The two share what they have in common.
+
+    The manifests are used up: rows are let go of as they are read, since both at once would take twice the memory.
 
     Everything is checked that a restore relies on: references, ranges, kinds and paths. Raises `RepositoryError`.
     """
@@ -273,19 +277,32 @@ class _Reader:
         self._frames: list[Frame] = []
         self._blobs: list[Blob] = []
         self._entries: dict[str, Entry] = {}
+        self._modes: dict[int, int] = {}
 
     def layer(self, manifest: Manifest) -> Tree:
         self._packs.extend(_pack(row) for row in manifest.packs)
         self._frames.extend(_frame(row, self._packs) for row in manifest.frames)
-        self._blobs.extend(_blob(row, self._frames) for row in manifest.blobs)
+        self._blobs.extend(_blob(row, self._frames) for row in _used_up(manifest.blobs))
+        entries = dict(self._entries)  # the layer below keeps its own
         for text in manifest.removed:
-            self._entries.pop(decode_path(text), None)
-        for row in manifest.entries:
-            entry = _entry(row, self._blobs)
-            self._entries[entry.path] = entry
-        self._entries = dict(sorted(self._entries.items()))
-        _check_parents(self._entries)
-        return Tree(dict(self._entries), dict(manifest.skipped))
+            entries.pop(decode_path(text), None)
+        for row in _used_up(manifest.entries):
+            entry = _entry(row, self._blobs, self._modes)
+            entries[entry.path] = entry
+        if any(before > after for before, after in pairwise(entries)):
+            entries = dict(sorted(entries.items()))
+        self._entries = entries
+        _check_parents(entries)
+        return Tree(entries, dict(manifest.skipped))
+
+
+_Any = TypeVar("_Any")
+
+
+def _used_up(rows: list[_Any]) -> Iterator[_Any]:
+    rows.reverse()
+    while rows:
+        yield rows.pop()
 
 
 _Row = TypeVar("_Row", Pack, Frame, Blob)
@@ -324,7 +341,7 @@ def _blob(row: BlobRow, frames: list[Frame]) -> Blob:
     return Blob(digest, frame, row.offset, row.length)
 
 
-def _entry(row: EntryRow, blobs: list[Blob]) -> Entry:
+def _entry(row: EntryRow, blobs: list[Blob], modes: dict[int, int]) -> Entry:
     path = checked_path(decode_path(row.path))
     if row.kind not in (KIND_FILE, KIND_DIRECTORY, KIND_SYMLINK, KIND_HARDLINK):
         raise ValueError(f"{row.path!r} is of the unknown kind {row.kind!r}")
@@ -337,10 +354,11 @@ def _entry(row: EntryRow, blobs: list[Blob]) -> Entry:
         checked_path(link)
     elif row.kind == KIND_SYMLINK and (not link or "\0" in link or len(os.fsencode(link)) >= MAX_PATH_BYTES):
         raise ValueError(f"{row.path!r} links to no possible place")
+    mode = row.mode & 0o7777
     return Entry(
         path,
         row.kind,
-        row.mode & 0o7777,
+        modes.setdefault(mode, mode),
         row.mtime_ns,
         tuple(_at(blobs, index, "blob") for index in row.blobs),
         link,

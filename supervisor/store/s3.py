@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
+from supervisor.collector import collector_paused
 from supervisor.errors import ObjectNotFound, ObjectTooLarge, PreconditionFailed, StoreError, StoreUnavailable
 from supervisor.store.keys import MAX_KEY_BYTES, check_key, check_prefix, check_range, check_size, key_problem
 from supervisor.store.protocol import ObjectInfo, StoredObject
@@ -220,7 +221,8 @@ class S3Store:
 
     async def _is_current(self, key: str, etag: str) -> bool:
         try:
-            return (await self.stat(key)).etag == etag
+            answer = await self._on_object("head_object", "stat", key)
+            return bool(self._field(answer, "ETag", key) == etag)
         except ObjectNotFound:
             return False
 
@@ -251,7 +253,8 @@ class S3Store:
         return self._filesystem
 
     def _make_filesystem(self) -> Any:
-        import s3fs  # takes half a second: after the port is bound, and off the loop
+        with collector_paused():
+            import s3fs  # takes half a second: after the port is bound, and off the loop
 
         key, secret, token = self._credentials
         filesystem = s3fs.S3FileSystem(

@@ -5,11 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
+
+import pytest
 
 from tests.e2e.test_echo import echo, history, say
 from tests.support.daemon import Daemon, descendants
-from tests.support.s3 import Bucket
+from tests.support.s3 import Bucket, bucket_on
+
+
+@pytest.fixture(params=["s3", pytest.param("rgw", marks=pytest.mark.rgw)])
+async def bucket(request: pytest.FixtureRequest) -> AsyncIterator[Bucket]:
+    async with bucket_on(request.getfixturevalue(request.param)) as made:
+        yield made
 
 
 async def test_a_rolling_replacement_loses_nothing_of_the_last_seconds(bucket: Bucket, tmp_path: Path) -> None:

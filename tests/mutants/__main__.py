@@ -115,9 +115,9 @@ MUTANTS = (
         f"{SNAPSHOT}/engine.py",
         (
             (
-                "                known, self._ahead = self._ahead, {}",
+                "                ahead, self._ahead = self._ahead, None",
                 "                self._disk.mark(Marker(repository=head.repository, sequence=record.sequence))\n"
-                "                known, self._ahead = self._ahead, {}",
+                "                ahead, self._ahead = self._ahead, None",
             ),
         ),
         ("tests.fault.crash.runner", "1", "restore"),
@@ -270,6 +270,59 @@ MUTANTS = (
             ),
         ),
         ("tests/unit/http/test_proxy.py", "-k", "breaks_off"),
+    ),
+    Mutant(
+        "what SQLite has opened is not looked at",
+        f"{SNAPSHOT}/sqlite.py",
+        (("if _identity(expected) not in identities or not identities <= allowed:", "if False:"),),
+        ("tests/unit/snapshot/test_sqlite.py",),
+    ),
+    Mutant(
+        "a hard link is told by the walk alone",
+        f"{SNAPSHOT}/capture.py",
+        (
+            (
+                "if before.st_nlink > 1 and (first := self._first_name(found.path, signature)):",
+                "if found.links > 1 and (first := self._first_name(found.path, found.signature)):",
+            ),
+        ),
+        ("tests/fault/test_racing_tree.py", "-k", "hard_link"),
+    ),
+    Mutant(
+        "a database counts as settled after its copy",
+        f"{SNAPSHOT}/capture.py",
+        (("copied.signatures, settled=copied.settled)", "copied.signatures, settled=True)"),),
+        (*ENGINE, "-k", "database"),
+    ),
+    Mutant(
+        "a hole at the end of a file is forgotten",
+        f"{SNAPSHOT}/place.py",
+        (("if entry.blobs and entry.blobs[-1].hash == HOLE:", "if False:"),),
+        (*ENGINE, "-k", "sparse"),
+    ),
+    Mutant(
+        "what follows a hole moves into it",
+        f"{SNAPSHOT}/place.py",
+        (("                    offset += blob\n", ""),),
+        (*ENGINE, "-k", "sparse"),
+    ),
+    Mutant(
+        "an object's size is not looked at before it is read",
+        "supervisor/store/s3.py",
+        (("check_size(key, length, limit)", "pass"),),
+        ("tests/contract/store/test_conformance.py", "-k", "limit"),
+    ),
+    Mutant(
+        "a bucket that ignores If-Match is taken for safe",
+        f"{SNAPSHOT}/repository.py",
+        (('            group.create_task(self._prove_match(f"probe-{self._new_id()}"))\n', ""),),
+        ("tests/unit/snapshot/test_handover.py",),
+    ),
+    Mutant(
+        "a file keeps the mode that it was made with",
+        f"{SNAPSHOT}/place.py",
+        (("if mode != self._mode_at_creation(entry):", "if False:"),),
+        ENGINE,
     ),
 )
 

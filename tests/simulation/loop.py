@@ -60,9 +60,14 @@ class LoopClock:
 
 
 def run(main: Coroutine[Any, Any, _Result]) -> _Result:
-    """To its end, in no time."""
+    """To its end, in no time; where it fails, what else lives ends with it."""
     loop = VirtualLoop()
     try:
         return loop.run_until_complete(main)
     finally:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left))
         loop.close()

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import aiohttp
@@ -30,6 +30,17 @@ from tests.support.daemon import free_port
 
 START_SECONDS = 60.0
 POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+
+
+class S3Server(Protocol):
+    """A real S3 server with a user on it."""
+
+    url: str
+    access_key_id: str
+    secret_access_key: str
+
+    def client(self) -> Any:
+        """A client of the server itself."""
 
 
 class MotoServer:
@@ -112,7 +123,7 @@ def moto_server() -> Iterator[MotoServer]:
 class Bucket:
     """One bucket, seen through a proxy on a port of its own."""
 
-    def __init__(self, server: MotoServer, prefix: str) -> None:
+    def __init__(self, server: S3Server, prefix: str) -> None:
         self.server = server
         self.name = f"bucket-{uuid4().hex[:12]}"
         self.prefix = prefix
@@ -230,7 +241,7 @@ def _error(status: int) -> str:
 
 
 @asynccontextmanager
-async def bucket_on(server: MotoServer, prefix: str = "agent") -> AsyncIterator[Bucket]:
+async def bucket_on(server: S3Server, prefix: str = "agent") -> AsyncIterator[Bucket]:
     """A new bucket, open; closed at the end."""
     bucket = await asyncio.to_thread(Bucket, server, prefix)
     await bucket.open()

@@ -1,4 +1,4 @@
-"""`python -m tests.bench.engine [--small] [--rtt 30,0] [--only files|database] [--json FILE]`: the tables of
+"""`python -m tests.bench.engine [--small] [--rtt 30,0] [--only files|database] [--rgw] [--json FILE]`: the tables of
 docs/performance.md."""
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.bench.engine.peers import Peer, peers
+from tests.bench.engine.peers import SECRET, Peer, peers
 from tests.bench.engine.workloads import Workload, workloads
 
 PROJECT = Path(__file__).parents[3]
@@ -48,19 +48,39 @@ def server(module: str, *arguments: str) -> Iterator[int]:
         process.stdout.close()
 
 
+@contextmanager
+def counting() -> Iterator[tuple[int, str]]:
+    """The server in memory: its port, and where it tells what it counted."""
+    with server("memory_s3") as port:
+        yield port, f"http://127.0.0.1:{port}/-/counters"
+
+
+@contextmanager
+def ceph() -> Iterator[tuple[int, str]]:
+    """A real server, with a bucket for each peer. It counts nothing."""
+    from tests.support.rgw import rgw_server
+
+    with rgw_server(memory=4 << 30, keys=("bench", SECRET)) as rgw:
+        for name in ("moltinit", "rclone", "s5cmd", "restic"):
+            rgw.client().create_bucket(Bucket=name)
+        yield rgw.port, ""
+
+
 class Run:
     """One workload at one latency."""
 
-    def __init__(self, workload: Workload, s3_port: int, endpoint: str, place: Path) -> None:
+    def __init__(self, workload: Workload, counters: str, endpoint: str, place: Path) -> None:
         self.workload = workload
         self.endpoint = endpoint
         self.place = place
         self.root = place / "tree"
         self.rows: dict[str, dict[str, Cell]] = {}
-        self._counters = f"http://127.0.0.1:{s3_port}/-/counters"
+        self._counters = counters
 
     def counters(self) -> dict[str, int]:
-        """Since the last call."""
+        """Since the last call; nothing where the server does not count."""
+        if not self._counters:
+            return {}
         with urllib.request.urlopen(self._counters, timeout=10) as answer:
             told: dict[str, int] = json.loads(answer.read())
             return told
@@ -128,7 +148,7 @@ class Run:
                     answer = ask("bring_back")
                     whole = time.perf_counter() - started
                     ask("release")
-                return answer if only_restore else {**answer, "seconds": whole}
+                return answer if only_restore else {**answer, "seconds": whole, "cpu": answer["process_cpu"]}
 
             self.restored(row, restore)
 
@@ -138,7 +158,7 @@ class Run:
                 ask("claim")
                 ask("bring_back")
                 answer = ask("take")
-                return {**answer, "seconds": time.perf_counter() - started}
+                return {**answer, "seconds": time.perf_counter() - started, "cpu": answer["process_cpu"]}
 
         self.measure("moltinit, whole process", "first", save)
 
@@ -207,12 +227,15 @@ def show(cell: Cell | None) -> str:
     """A cell of the table."""
     if cell is None:
         return "-"
-    a, b = cell.get("A", 0), cell.get("B", 0)
-    moved = max(cell.get("up", 0), cell.get("down", 0))
-    size = f"{moved / 2**20:.1f} MiB" if moved >= 1 << 20 else f"{moved / 1024:.0f} KiB"
     rss = f", {cell['rss'] / 2**20:.0f} MiB RSS" if "rss" in cell else ""
     lag = f", loop held up {1000 * cell['lag']:.0f} ms" if "lag" in cell else ""
-    return f"{cell['seconds']:.2f} s, {a} A, {b} B, {size}{rss}{lag}"
+    cpu = f", {cell['cpu']:.2f} s of CPU" if "cpu" in cell else ""
+    if "A" not in cell:
+        return f"{cell['seconds']:.2f} s{cpu}{rss}{lag}"
+    a, b = cell["A"], cell["B"]
+    moved = max(cell.get("up", 0), cell.get("down", 0))
+    size = f"{moved / 2**20:.1f} MiB" if moved >= 1 << 20 else f"{moved / 1024:.0f} KiB"
+    return f"{cell['seconds']:.2f} s, {a} A, {b} B, {size}{cpu}{rss}{lag}"
 
 
 def tables(results: dict[str, dict[str, dict[str, Cell]]]) -> str:
@@ -233,6 +256,7 @@ def main() -> None:
     parser.add_argument("--rtt", default="30,0", help="milliseconds of a round trip")
     parser.add_argument("--only", default="")
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--rgw", action="store_true", help="on Ceph's gateway, a real server that counts no requests")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     results: dict[str, dict[str, dict[str, Cell]]] = {}
@@ -240,17 +264,17 @@ def main() -> None:
         for workload in workloads(small=asked.small):
             if asked.only not in ("", workload.name):
                 continue
-            title = f"{workload.name}, {rtt} ms"
+            title = f"{workload.name}, {rtt} ms{', Ceph RGW' if asked.rgw else ''}"
             print(title, file=sys.stderr)
             with (
                 tempfile.TemporaryDirectory(prefix="moltinit-bench-") as place,
-                server("memory_s3") as s3_port,
+                (ceph if asked.rgw else counting)() as (s3_port, counters),
                 server("latency", str(s3_port), rtt) as port,
             ):
                 endpoint = f"http://127.0.0.1:{port if float(rtt) else s3_port}"
-                run = Run(workload, s3_port, endpoint, Path(place))
+                run = Run(workload, counters, endpoint, Path(place))
                 run.moltinit()
-                for peer in () if asked.no_peers else peers(endpoint, Path(place)):
+                for peer in () if asked.no_peers else peers(endpoint, Path(place), signed_only=asked.rgw):
                     run.peer(peer)
                 results[title] = run.rows
     print(tables(results))

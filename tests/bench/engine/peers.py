@@ -129,11 +129,12 @@ class Floor(Peer):
         run("sh", "-c", f"curl -sSf {self.endpoint}/floor/tree.tar.zst | zstd -dq | tar -C {target} -xf -")
 
 
-def peers(endpoint: str, scratch: Path) -> list[Peer]:
-    """All of them, installed or not."""
-    return [
+def peers(endpoint: str, scratch: Path, *, signed_only: bool = False) -> list[Peer]:
+    """All of them, installed or not; with `signed_only` those that sign their requests."""
+    found = [
         Rclone("rclone", "rclone", "make bench-peers", endpoint, scratch),
         S5cmd("s5cmd", "s5cmd", "make bench-peers", endpoint, scratch),
         Restic("restic", "restic", "make bench-peers (a Debian package)", endpoint, scratch),
         Floor("floor (tar, zstd, curl)", "curl", "your distribution's curl", endpoint, scratch),
     ]
+    return found[:-1] if signed_only else found

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from supervisor.errors import Fenced, RepositoryError, UsageError
+from supervisor.snapshot.capture import SETTLE_NS
 from supervisor.snapshot.sqlite import integrity
+from supervisor.snapshot.sqlite_client import DatabaseCopies
 from tests.support.engine import Life, memory_store, picture, restore_newest
 from tests.support.trees import ConstantWriter, add_rows, count_rows, make_database, make_odd_tree, write
 
@@ -465,3 +470,97 @@ async def test_hard_links_are_kept_from_snapshot_to_snapshot_without_reading_the
     await later.boot()
     assert (later.root / "b").read_bytes() == b"content"
     assert not (later.root / "a").exists()
+
+
+async def test_databases_are_opened_by_a_process_that_is_there_when_one_of_them_changed_and_only_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = Life(memory_store(), tmp_path)
+    await life.boot()
+    with closing(make_database(life.root / "state.sqlite")) as connection:
+        write(life.root / "note", b"one")
+        await life.engine.take("change")
+        await asyncio.sleep(2 * SETTLE_NS / 1e9)
+        await life.engine.take("change")  # by now all of it has settled
+        started: list[str] = []
+        monkeypatch.setattr(DatabaseCopies, "start", _counted(DatabaseCopies.start, started))
+        write(life.root / "note", b"two")
+        assert (await life.engine.take("change")).record is not None
+        assert started == []
+        add_rows(connection, 1)
+        assert (await life.engine.take("change")).record is not None
+        assert started
+    life.engine.close()
+
+
+@pytest.mark.parametrize("in_use", [True, False])
+async def test_a_database_that_nobody_wrote_to_is_copied_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_use: bool
+) -> None:
+    """Opening it, SQLite makes an empty log, or changes a log's owner; neither is a change."""
+    life = Life(memory_store(), tmp_path)
+    await life.boot()
+    connection = make_database(life.root / "folder/state.sqlite")
+    if not in_use:
+        connection.close()
+    copied: list[str] = []
+    copy = DatabaseCopies.copy
+
+    def counted(copies: DatabaseCopies, path: str, *arguments: Any, **named: Any) -> str | None:
+        copied.append(path)
+        return copy(copies, path, *arguments, **named)
+
+    monkeypatch.setattr(DatabaseCopies, "copy", counted)
+    await asyncio.sleep(2 * SETTLE_NS / 1e9)
+    for _ in range(3):
+        await life.engine.take("change")
+    assert copied == ["folder/state.sqlite"]
+    connection.close()
+    life.engine.close()
+
+
+async def test_what_is_written_while_a_database_is_copied_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write within the same tick of the disk's clock as the last one seen leaves no other trace."""
+    life = Life(memory_store(), tmp_path)
+    await life.boot()
+    make_database(life.root / "state.sqlite").close()
+    now = os.stat(life.root / "state.sqlite").st_ctime_ns + SETTLE_NS // 4
+    monkeypatch.setattr("supervisor.snapshot.capture.time.time_ns", lambda: now)
+    copy = DatabaseCopies.copy
+
+    def slow(*arguments: Any, **named: Any) -> str | None:
+        nonlocal now
+        finding = copy(*arguments, **named)
+        now += 10 * SETTLE_NS
+        return finding
+
+    monkeypatch.setattr(DatabaseCopies, "copy", slow)
+    await life.engine.take("change")
+    assert await life.engine.changed()
+    await life.engine.take("change")
+    assert not await life.engine.changed()
+    life.engine.close()
+
+
+async def test_a_sparse_file_comes_back_with_its_length_and_with_what_is_behind_its_holes(tmp_path: Path) -> None:
+    store = memory_store()
+    first = Life(store, tmp_path / "a")
+    await first.boot()
+    with write(first.root / "sparse", b"begins").open("r+b") as file:
+        file.truncate(1 << 20)
+    with write(first.root / "hole", b"").open("r+b") as file:
+        file.truncate(1 << 20)
+    await first.engine.take("change")
+    second = Life(store, tmp_path / "b")
+    await second.boot()
+    assert picture(second.root) == picture(first.root)
+
+
+def _counted(start: Callable[[DatabaseCopies], None], calls: list[str]) -> Callable[[DatabaseCopies], None]:
+    def counted(copies: DatabaseCopies) -> None:
+        calls.append("start")
+        start(copies)
+
+    return counted

@@ -10,7 +10,7 @@ from supervisor.errors import Fenced
 from supervisor.snapshot.claim import Claim, Identity, claim_now
 from supervisor.snapshot.format import Head
 from supervisor.snapshot.handover import Patience, take_over
-from supervisor.snapshot.repository import Repository
+from supervisor.snapshot.repository import Repository, UnsafeBucket
 from supervisor.store.memory import MemoryStore
 from tests.support.clock import FakeClock
 from tests.support.engine import new_id
@@ -129,3 +129,37 @@ async def test_of_two_newcomers_one_gets_it_and_the_other_asks_the_first(place: 
     await first.release()
     await place.clock.advance(1.0)
     assert (await loser).epoch == first.epoch + 1
+
+
+class Careless(MemoryStore):
+    """A server that takes conditional writes and looks at one of the two conditions, or at none."""
+
+    def __init__(self, *ignored: str) -> None:
+        super().__init__()
+        self.ignored = ignored
+
+    async def put_if_absent(self, key: str, data: bytes) -> str:
+        if "If-None-Match" in self.ignored:
+            return await self.put(key, data)
+        return await super().put_if_absent(key, data)
+
+    async def replace(self, key: str, data: bytes, *, etag: str) -> str:
+        if "If-Match" in self.ignored:
+            return await self.put(key, data)
+        return await super().replace(key, data, etag=etag)
+
+
+@pytest.mark.parametrize("ignored", ["If-None-Match", "If-Match"])
+async def test_a_bucket_that_ignores_a_condition_is_refused_in_this_life_and_in_the_next(ignored: str) -> None:
+    store = Careless(ignored)
+    for life in ("first", "second"):
+        with pytest.raises(UnsafeBucket, match=ignored):
+            await claim_now(Repository(store, FakeClock(), new_id), who(life))
+    assert [info.key async for info in store.list("")] == ["HEAD"]
+
+
+async def test_a_bucket_that_keeps_to_the_conditions_is_left_with_nothing_but_head(place: Place) -> None:
+    await place.holder()
+    assert [info.key async for info in place.store.list("")] == ["HEAD"]
+    await place.repository().prove_conditional_writes()
+    assert [info.key async for info in place.store.list("")] == ["HEAD"]

@@ -45,6 +45,16 @@ def test_one_process_makes_all_copies_and_is_gone_at_the_end(root: Path, root_fd
     assert {child.pid for child in own_children()} == before
 
 
+def test_a_process_that_was_started_ahead_is_the_one_that_copies(root_fd: int, tmp_path: Path) -> None:
+    before = {child.pid for child in own_children()}
+    with DatabaseCopies(Server.default(), root_fd) as copies:
+        copies.start()
+        (started,) = {child.pid for child in own_children()} - before
+        copies.copy("folder/data.db", tmp_path / "copy", (), size=1, check=False)
+        assert {child.pid for child in own_children()} - before == {started}
+    assert {child.pid for child in own_children()} == before
+
+
 def test_a_directory_that_is_swapped_for_a_link_is_not_followed(root: Path, root_fd: int, tmp_path: Path) -> None:
     with DatabaseCopies(Server.default(), root_fd) as copies:
         copies.copy("folder/data.db", tmp_path / "copy", (), size=1, check=False)
