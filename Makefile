@@ -9,9 +9,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 OPENCLAW := .cache/openclaw
 WORKER := image/worker
+AXE := 4.14.1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup openclaw browser run test test-fast simulate crash-matrix mutants test-rgw ceph lint bench bench-engine bench-peers bench-proxy load-proxy lock openapi clean
+.PHONY: help setup openclaw browser axe run test test-fast simulate crash-matrix mutants test-rgw ceph lint bench bench-engine bench-peers bench-proxy load-proxy lock openapi clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,7 +64,14 @@ browser: ## install Chromium, which the tests of the pages need
 		fi; \
 	fi
 
-test: setup openclaw browser ## run every test, the real gateway's included
+axe: .cache/axe/$(AXE).stamp ## install axe-core, which checks the pages' accessibility
+
+.cache/axe/$(AXE).stamp:
+	@mkdir -p .cache/axe
+	@npm install --prefix .cache/axe --no-save --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error axe-core@$(AXE)
+	@touch $@
+
+test: setup openclaw browser axe ## run every test, the real gateway's included
 	@$(BIN)/python -m pytest
 
 test-fast: setup ## run the tests that need no gateway

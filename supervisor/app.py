@@ -30,11 +30,13 @@ from supervisor.doors import Doors
 from supervisor.health.agent import AgentHealth
 from supervisor.health.bucket import BucketHealth
 from supervisor.health.herald import Herald
+from supervisor.health.history import History
 from supervisor.health.isolation import Isolation
 from supervisor.health.looplag import LoopLag
 from supervisor.health.maintenance import Maintenance
 from supervisor.health.metrics import Metrics
 from supervisor.health.problems import Problems
+from supervisor.health.resources import Machine
 from supervisor.health.watchdog import Watchdog
 from supervisor.http.audit import AuditTrail
 from supervisor.http.early import EarlyResponder
@@ -92,7 +94,11 @@ async def live(
         lag = LoopLag(clock, problems)
         herald = Herald(notifier)
         watchdog = Watchdog(clock, on_pat=herald.pat)
-        metrics = Metrics(problems=lambda: len(problems), loop_lag_seconds=lag.max_lag)
+        machine = Machine(settings.agent_home)
+        history = History(clock, machine.look)
+        metrics = Metrics(
+            problems=problems.codes, loop_lag_seconds=lag.max_lag, resources=machine.look, time=clock.time
+        )
         bucket = BucketHealth(problems, metrics)
         isolation = Isolation(problems)
 
@@ -178,7 +184,9 @@ async def live(
         credential = new_secret()
         doors = Doors(
             early,
-            lambda: _front_door(settings, control, runtime, quarters.user, credential, problems, clock, log, audit),
+            lambda: _front_door(
+                settings, control, runtime, quarters.user, credential, problems, metrics, clock, log, audit
+            ),
             log,
         )
         stack.push_async_callback(doors.close)
@@ -218,6 +226,7 @@ async def live(
             audited=audit.entries,
             agent_uid=lambda: quarters.user.uid,
             isolation=isolation,
+            history=history,
         )
         daemon_file = DaemonFile(settings.home)
         daemon_file.write(settings.listen_host, settings.listen_port, credential)
@@ -231,7 +240,7 @@ async def live(
             bucket=store.url,
             home=str(settings.home),
         )
-        return await lifecycle.run(lag.run, watchdog.run, reaper.run, egress.run)
+        return await lifecycle.run(lag.run, watchdog.run, reaper.run, egress.run, history.run)
 
 
 def _denied(packets: int, metrics: Metrics, problems: Problems, log: FilteringBoundLogger) -> None:
@@ -259,12 +268,14 @@ def _front_door(
     user: AgentUser,
     credential: str,
     problems: Problems,
+    metrics: Metrics,
     clock: Clock,
     log: FilteringBoundLogger,
     audit: AuditTrail,
 ) -> FrontDoor:
     # Imported here: it takes half a second, and the restore need not wait for it.
     from supervisor.http.access import AccessRules
+    from supervisor.http.admin.page import AdminPage
     from supervisor.http.auth import gatekeeper
     from supervisor.http.identity import Identity
     from supervisor.http.peer import NotTheAgent
@@ -296,6 +307,8 @@ def _front_door(
         public_paths=settings.public_paths,
         identity=Identity(runtime.introduce, runtime.identity_headers, public_origins=settings.public_origins),
         refuse=NotTheAgent(user.uid if user.own else None).check,
+        extend=lambda endpoints, unhurried: AdminPage(control, unhurried, clock, auth=settings.auth).add_to(endpoints),
+        traffic=metrics,
     )
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from agent_runtime.contract import AgentRuntime
 from supervisor.agent_control import AgentControl
 from supervisor.health.bucket import BucketHealth
+from supervisor.health.cost import estimate
+from supervisor.health.history import History
 from supervisor.health.isolation import Isolation
 from supervisor.health.metrics import Metrics
 from supervisor.health.problems import Problem, Problems
@@ -68,6 +71,7 @@ class Control:
         settings: Settings,
         audited: Callable[[int], list[Document]],
         isolation: Isolation,
+        history: History,
     ) -> None:
         self._timeline = timeline
         self._lifecycle = lifecycle
@@ -86,6 +90,7 @@ class Control:
         self._settings = settings
         self._audited = audited
         self._isolation = isolation
+        self._history = history
 
     def phase(self) -> str:
         return self._timeline.phase.value
@@ -136,7 +141,8 @@ class Control:
                 uid=self._agent_uid() if self._keeper.status.pid else None,
                 restarts=self._keeper.status.restarts,
                 last_exit=exit_.code if exit_ else None,
-                state=self._keeper.status.state.value,
+                # Held down until an operator starts it again, which people call stopped.
+                state=(AgentState.STOPPED if self._keeper.parked else self._keeper.status.state).value,
             ),
             snapshots=SnapshotStatus(
                 last=_last(last), count=len(head.snapshots) if head else 0, pending=self._saver.pending
@@ -154,6 +160,22 @@ class Control:
 
     def metrics(self) -> bytes:
         return self._metrics.render()
+
+    def resources(self) -> Document:
+        return {"points": [asdict(point) for point in self._history.with_now()]}
+
+    def cost(self) -> Document:
+        requests = self._metrics.requests_by_class()
+        head = self._engine.head
+        last = next((record for record in reversed(head.snapshots) if record.promoted), None) if head else None
+        return asdict(
+            estimate(
+                seconds=sum(self._timeline.timings.values()),
+                class_a=requests["A"],
+                class_b=requests["B"],
+                stored_bytes=last.bytes if last else 0,
+            )
+        )
 
     def gateway(self) -> tuple[str, int] | None:
         serving = self._timeline.phase in (Phase.LAUNCH, Phase.SERVE)

@@ -60,6 +60,10 @@ class Problems:
         """The open problems as `{"code", "message", "hint", "since"}`, the oldest first."""
         return [problem.as_dict() for problem in self._open.values()]
 
+    def codes(self) -> tuple[str, ...]:
+        """The codes of the open problems, the oldest first."""
+        return tuple(self._open)
+
     def __len__(self) -> int:
         return len(self._open)
 

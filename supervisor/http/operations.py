@@ -59,6 +59,15 @@ class Operations(Protocol):
         """Prometheus text."""
         ...
 
+    def resources(self) -> Document:
+        """Memory and disk over this boot: `points`, each `{"at", "resources": {"memory", "disk"}}` with `used` and
+        `total` in bytes, or None for what the machine does not tell; the last one is of now."""
+        ...
+
+    def cost(self) -> Document:
+        """What a month like this boot costs in the bucket (`supervisor.health.cost.Estimate`)."""
+        ...
+
     def gateway(self) -> tuple[str, int] | None:
         """Host and port of the agent while it is healthy, else None."""
         ...

@@ -7,6 +7,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Protocol, TypeVar
 
 from aiohttp import HttpVersion10, HttpVersion11, web
@@ -29,6 +30,7 @@ from supervisor.http.paths import OwnPaths, PublicPaths, refuse_unclear
 from supervisor.http.proxy import Proxy, wants_websocket
 from supervisor.http.reception import Reception, most_connections
 from supervisor.http.tasks import Unhurried
+from supervisor.http.traffic import Traffic, route_of
 from supervisor.http.webhooks import MAX_BODY_BYTES as MAX_WEBHOOK_BYTES
 from supervisor.http.webhooks import Webhooks
 
@@ -57,6 +59,7 @@ class FrontDoor:
         refuse: raises `HttpError` for peers that must not have a path of this kind, whatever they present.
         extend: adds further paths of the front door (the admin page) before the table is closed.
         patience: see `Proxy`.
+        traffic: counts what comes through.
         max_connections: None works it out from the process's limit of descriptors.
 
     Raises:
@@ -76,9 +79,11 @@ class FrontDoor:
         extend: Callable[[Endpoints, Unhurried], None] | None = None,
         max_connections: int | None = None,
         patience: Patience | None = None,
+        traffic: Traffic | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._operations = operations
+        self._traffic = traffic
         self._gatekeeper = gatekeeper
         self._log = log
         self._max_connections = max_connections
@@ -168,11 +173,15 @@ class FrontDoor:
         begun = self._monotonic()
         response: web.StreamResponse | None = None
         try:
-            response = await self._answer(request, handler)
+            upgrade = request.headers.get("Upgrade", "").lower() == "websocket"
+            with self._traffic.websocket() if upgrade and self._traffic else nullcontext():
+                response = await self._answer(request, handler)
             return response
         finally:
             path = request.raw_path.partition("?")[0]
             status = response.status if response is not None else 499
+            if self._traffic is not None:
+                self._traffic.http_request(route_of(path), status)
             # A page is dozens of requests: what went well and changed nothing is worth a line to those who debug.
             plain = request.method in SAFE_METHODS and (status < 400 or path in _QUIET_PATHS)
             write = self._log.debug if plain else self._log.info

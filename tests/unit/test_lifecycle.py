@@ -132,7 +132,7 @@ class Rig:
         log = structlog.wrap_logger(
             structlog.testing.CapturingLogger(), processors=[structlog.processors.JSONRenderer(default=str)]
         )
-        metrics = Metrics(problems=lambda: 0, loop_lag_seconds=lambda: 0.0)
+        metrics = Metrics(problems=lambda: (), loop_lag_seconds=lambda: 0.0)
         agent: Any = self.agent
         saver = Saver(
             self.life.engine,

@@ -23,7 +23,7 @@ def problems() -> Problems:
 
 @pytest.fixture
 def health(problems: Problems) -> AgentHealth:
-    return AgentHealth(problems, Metrics(problems=lambda: len(problems), loop_lag_seconds=lambda: 0.0))
+    return AgentHealth(problems, Metrics(problems=problems.codes, loop_lag_seconds=lambda: 0.0))
 
 
 def test_each_sick_state_is_a_problem_that_goes_when_the_agent_is_well(health: AgentHealth, problems: Problems) -> None:

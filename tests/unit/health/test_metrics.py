@@ -2,10 +2,11 @@ import subprocess
 import sys
 
 from supervisor.health.metrics import Metrics, own_resident_bytes
+from tests.unit.health.metrics_in_use import metrics_in_use
 
 
 def metrics() -> Metrics:
-    return Metrics(problems=lambda: 2, loop_lag_seconds=lambda: 0.25, resident_bytes=lambda: 1000)
+    return Metrics(problems=lambda: ("bucket", "fenced"), loop_lag_seconds=lambda: 0.25, resident_bytes=lambda: 1000)
 
 
 def lines(made: Metrics) -> list[str]:
@@ -65,3 +66,43 @@ def test_the_resident_memory_of_this_process_is_plausible() -> None:
 def test_importing_the_module_does_not_import_prometheus() -> None:
     code = "import sys, supervisor.health.metrics; sys.exit('prometheus_client' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_is_looked_at_only_when_somebody_asks() -> None:
+    rendered = lines(metrics_in_use())
+    assert "moltinit_problems 2.0" in rendered
+    assert 'moltinit_problem{code="bucket"} 1.0' in rendered
+    assert "moltinit_last_snapshot_age_seconds 60.0" in rendered
+    assert "moltinit_memory_free_bytes 700.0" in rendered
+    assert "moltinit_disk_used_bytes 4000.0" in rendered
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    made = Metrics(problems=lambda: (), loop_lag_seconds=lambda: 0.0)
+    names = {line.partition("{")[0].partition(" ")[0] for line in lines(made) if not line.startswith("#")}
+    assert "moltinit_problems" in names
+    assert not names & {"moltinit_problem", "moltinit_last_snapshot_age_seconds", "moltinit_memory_used_bytes"}
+
+
+def test_a_clock_that_was_set_back_makes_no_negative_age() -> None:
+    made = Metrics(problems=lambda: (), loop_lag_seconds=lambda: 0.0, time=lambda: 5.0)
+    made.newest_snapshot(1, 100.0)
+    assert "moltinit_last_snapshot_age_seconds 0.0" in lines(made)
+
+
+def test_traffic_is_counted_by_route_and_class_of_status() -> None:
+    made = metrics()
+    made.http_request("agent", 404)
+    made.http_request("agent", 499)
+    assert 'moltinit_http_requests_total{route="agent",status="4xx"} 2.0' in lines(made)
+    with made.websocket():
+        assert "moltinit_websockets 1.0" in lines(made)
+    assert "moltinit_websockets 0.0" in lines(made)
+
+
+def test_requests_to_the_bucket_are_summed_by_what_they_cost() -> None:
+    made = metrics()
+    made.bucket_request("put", "A", "ok")
+    made.bucket_request("get", "B", "unavailable")
+    made.bucket_request("get", "B", "ok")
+    assert made.requests_by_class() == {"A": 1, "B": 2, "free": 0}
