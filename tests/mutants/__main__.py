@@ -63,12 +63,6 @@ MUTANTS = (
         (f"{HTTP_TESTS}/test_access.py",),
     ),
     Mutant(
-        "an Access token that demands crit is read all the same",
-        f"{HTTP}/access_jwt.py",
-        (('if "crit" in header or', "if"),),
-        (f"{HTTP_TESTS}/test_access.py",),
-    ),
-    Mutant(
         "the cookie is not looked at beside the header",
         f"{HTTP}/access.py",
         (("dict.fromkeys([*in_header, *in_cookie])", "dict.fromkeys(in_header or in_cookie)"),),
