@@ -30,15 +30,17 @@ def latency(
     """Milliseconds, median and 99th percentile, on one kept connection for each way."""
     connections = {way.name: open_(way.port) for way in ways}
     samples: dict[str, list[float]] = {way.name: [] for way in ways}
+    used = {way.name: way.cpu_seconds() for way in ways}
     for turn in range(rounds + 50):
         for name, connection in connections.items():
             seconds = once(connection, *more)
             if turn >= 50:
                 samples[name].append(seconds * 1000)
+    cost = {way.name: (way.cpu_seconds() - used[way.name]) * 1000 / (rounds + 50) for way in ways}
     for connection in connections.values():
         connection.close()  # type: ignore[attr-defined]
     return {
-        name: {"median": statistics.median(found), "p99": statistics.quantiles(found, n=100)[98]}
+        name: {"median": statistics.median(found), "p99": statistics.quantiles(found, n=100)[98], "cpu": cost[name]}
         for name, found in samples.items()
     }
 
@@ -101,7 +103,8 @@ def table(results: dict[str, Results]) -> str:
             if "median" in got:
                 text = f"{got['median']:.2f}, p99 {got['p99']:.2f}"
                 if name != "direct":
-                    text += f" (+{got['median'] - direct['median']:.2f}, +{got['p99'] - direct['p99']:.2f})"
+                    text += f" (+{got['median'] - direct['median']:.2f}, +{got['p99'] - direct['p99']:.2f};"
+                    text += f" {got['cpu']:.2f} of CPU)"
             else:
                 text = f"{got['rate']:,.0f}"
                 if name != "direct":

@@ -16,10 +16,10 @@ _NGINX = """
 daemon off; master_process off; worker_processes 1; pid {place}/pid; error_log {place}/error.log;
 events {{ worker_connections 1024; }}
 http {{
-  access_log off; client_max_body_size 0;
+  access_log off; client_max_body_size 0; keepalive_requests 1000000;
   client_body_temp_path {place}/body; proxy_temp_path {place}/proxy; fastcgi_temp_path {place}/f;
   uwsgi_temp_path {place}/u; scgi_temp_path {place}/s;
-  upstream agent {{ server 127.0.0.1:{agent}; keepalive 16; }}
+  upstream agent {{ server 127.0.0.1:{agent}; keepalive 16; keepalive_requests 1000000; }}
   map $http_upgrade $upgraded {{ default upgrade; '' ''; }}
   server {{
     listen 127.0.0.1:{port};
@@ -35,10 +35,18 @@ http {{
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A name, and the port of 127.0.0.1 where it begins."""
+    """A name, the port of 127.0.0.1 where it begins, and the process that it adds; 0 for none."""
 
     name: str
     port: int
+    pid: int = 0
+
+    def cpu_seconds(self) -> float:
+        """What that process has used so far (proc_pid_schedstat: nanoseconds on a processor)."""
+        if self.pid == 0:
+            return 0.0
+        with open(f"/proc/{self.pid}/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[0]) / 1e9
 
 
 @asynccontextmanager
@@ -49,7 +57,7 @@ async def ways(place: Path) -> AsyncIterator[list[Way]]:
         await daemon.ready()
         await daemon.saved()
         agent = int(daemon.variables["MOLTINIT_AGENT_PORT"])
-        found = [Way("direct", agent), Way("moltinit", daemon.port)]
+        found = [Way("direct", agent), Way("moltinit", daemon.port, daemon.pid)]
         program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
         if program is None:
             yield found
@@ -63,7 +71,7 @@ async def ways(place: Path) -> AsyncIterator[list[Way]]:
         )
         try:
             await _answering(port)
-            yield [*found, Way("nginx", port)]
+            yield [*found, Way("nginx", port, nginx.pid)]
         finally:
             nginx.terminate()
             await nginx.wait()
