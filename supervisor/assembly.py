@@ -101,7 +101,7 @@ def make_engine(
     clock: Clock,
     retention: Retention | None = None,
     rights: Rights | None = None,
-    furnish: Callable[[], object] = lambda: None,
+    furnish: Callable[[], object] | None = None,
     scratch: Path | None = None,
 ) -> Engine:
     """The engine on this disk's agent home, which works there with these `rights`."""

@@ -109,7 +109,7 @@ class Engine:
         imports: Sequence[Source] = (),
         volatile_tables: Sequence[str] = (),
         rights: Rights | None = None,
-        furnish: Callable[[], object] = lambda: None,
+        furnish: Callable[[], object] | None = None,
         scratch: Path | None = None,
     ) -> None:
         self._repository = repository
@@ -170,7 +170,7 @@ class Engine:
         """Become the only writer; see `handover.take_over`. While a holder is waited for, the newest snapshot is put
         in place already, so that `bring_back` has only the difference to fetch. May be tried again."""
         self._ahead = None
-        await asyncio.to_thread(self._furnish)
+        await self._prepare_root()
         async with task_group() as group:
             ahead: asyncio.Task[None] | None = None
 
@@ -182,6 +182,10 @@ class Engine:
 
             self._claim = await take_over(self._repository, self._identity, patience, waiting=wait_for)
         return self._claim.head
+
+    async def _prepare_root(self) -> None:
+        if self._furnish is not None:
+            await asyncio.to_thread(self._furnish)
 
     async def _restore_ahead(self, head: Head) -> None:
         """Only onto a disk that holds nothing of its own. What goes wrong here goes wrong again later, and is told
@@ -202,7 +206,7 @@ class Engine:
         """Make the root the newest state there is: this disk's own, else the newest sound snapshot, else a foreign
         layout, else nothing. Raises store errors (try again), `RestoreFailed`, and `RepositoryError` where no
         snapshot at all is whole."""
-        await asyncio.to_thread(self._furnish)
+        await self._prepare_root()
         head = self._held.head
         record = newest(head)
         if await self._local_is_newest(head, record):
@@ -404,7 +408,7 @@ class Engine:
             )
             assert before.record is not None, "a forced snapshot is always committed"
             tree = loaded.tree if grafted is None else graft(writer.tree, loaded.tree, path)
-            await asyncio.to_thread(self._furnish)
+            await self._prepare_root()
             self._disk.unmark()
             try:
                 restored = await self._restorer.restore(tree, known=writer.known, progress=progress)
