@@ -7,6 +7,7 @@ from typing import Any
 
 from agent_runtime.contract import AgentRuntime
 from supervisor.agent_control import AgentControl
+from supervisor.broker.broker import Broker
 from supervisor.health.bucket import BucketHealth
 from supervisor.health.isolation import Isolation
 from supervisor.health.metrics import Metrics
@@ -68,6 +69,7 @@ class Control:
         settings: Settings,
         audited: Callable[[int], list[Document]],
         isolation: Isolation,
+        broker: Broker,
     ) -> None:
         self._timeline = timeline
         self._lifecycle = lifecycle
@@ -86,6 +88,7 @@ class Control:
         self._settings = settings
         self._audited = audited
         self._isolation = isolation
+        self._broker = broker
 
     def phase(self) -> str:
         return self._timeline.phase.value
@@ -150,6 +153,7 @@ class Control:
             ),
             timings=self._timeline.timings,
             measures=self._isolation.measures,
+            broker=self._broker.report(),
         )
 
     def metrics(self) -> bytes:
