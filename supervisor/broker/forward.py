@@ -154,6 +154,9 @@ class Forwarder:
         self, request: web.BaseRequest, provider: Provider, target: Target, opened: _Opened, call: _Call
     ) -> web.StreamResponse:
         assert self._session is not None
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0  # as if nothing was written: the answer's own head is yet to come
         body = _body(request, call.request) if request.body_exists else None
         response: web.StreamResponse | None = None
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +55,8 @@ class Prices:
 def read_prices(path: Path) -> Prices:
     """A TOML file: `["claude-sonnet"]`, below it `input`, `output`, and, where they differ from `input`, `cache_read`
     and `cache_write`, in dollars for a million tokens. Raises `SettingsError`."""
+    import tomllib
+
     try:
         document = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -5,11 +5,13 @@ Slow to import, like the front door's: what arrives before waits in the socket's
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 from supervisor.broker.forward import Forwarder
 from supervisor.broker.providers import Dialect
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 MAX_HEADER_BYTES = 32 * 1024
 SHUTDOWN_SECONDS = 1.0
 BROWSER = "/browser"
+MAX_CONNECTIONS = 256
+"""Each is a descriptor of the daemon, and the agent may open as many as it likes."""
 
 
 class Log(Protocol):
@@ -45,7 +49,7 @@ class BrokerServer:
         self._forwarder.start()
         if self._browser is not None:
             self._browser.start()
-        server = web.Server(
+        server = _Bounded(
             self._answer,
             access_log=None,
             logger=_quiet(),
@@ -79,6 +83,15 @@ class BrokerServer:
             self._log.error("broker.failed", error=type(error).__name__, at=_place(error))
             failed = BrokerError(500, "The request failed inside the broker; the daemon's log says where.")
             return web.Response(status=500, body=failed.body(Dialect.OPENAI), headers=failed.headers())
+
+
+class _Bounded(web.Server):
+    """Drops connections beyond `MAX_CONNECTIONS`."""
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
 
 
 def _place(error: Exception) -> str:

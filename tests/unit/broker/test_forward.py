@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 
 from supervisor.broker.budget import Unit, Window
+from supervisor.broker.server import MAX_CONNECTIONS
 from tests.unit.broker.support import KEY, VARIABLES, rig, upstream
 
 ANSWER = {"model": "m-1", "usage": {"input_tokens": 7, "output_tokens": 3}}
@@ -240,6 +241,34 @@ async def test_a_request_streams_up_before_it_is_whole() -> None:
         go_on.set()
         async with await asking as answer:
             assert answer.status == 200
+
+
+async def test_a_client_that_waits_to_be_asked_for_its_body_is_asked() -> None:
+    provider = Recorder()
+    async with upstream(provider.answer_it) as url, rig(url) as broker:
+        reader, writer = await asyncio.open_connection("127.0.0.1", broker.broker.port)
+        lines = ["POST /anthropic/v1/messages HTTP/1.1", "Host: x", f"x-api-key: {broker.token}", "Content-Length: 2"]
+        writer.write("\r\n".join([*lines, "Expect: 100-continue", "Connection: close", "", ""]).encode())
+        async with asyncio.timeout(5):
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(b"{}")
+            answer = await reader.read()
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert answer.endswith(json.dumps(ANSWER).encode())
+        assert provider.seen[0][3] == b"{}"
+
+
+async def test_the_agent_cannot_use_up_the_daemons_descriptors() -> None:
+    async with upstream(Recorder().answer_it) as url, rig(url) as broker:
+        opened = [await asyncio.open_connection("127.0.0.1", broker.broker.port) for _ in range(MAX_CONNECTIONS + 40)]
+        await asyncio.sleep(0.2)
+        dropped = [reader for reader, _ in opened if reader.at_eof() or reader.exception()]
+        assert len(dropped) >= 40
+        for _, writer in opened:
+            writer.close()
+        await asyncio.sleep(0.2)
+        assert (await broker.ask("/anthropic/v1/messages", {}))[0] == 200
 
 
 async def test_a_client_that_leaves_ends_the_request_to_the_provider_and_is_charged_what_came() -> None:
