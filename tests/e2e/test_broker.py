@@ -23,7 +23,7 @@ from tests.support.s3 import Bucket
 pytestmark = [pytest.mark.gateway, pytest.mark.timeout(400)]
 
 SESSION = "agent:main:main"
-TURN_SECONDS = 90.0
+TURN_SECONDS = 180.0
 ANTHROPIC_KEY = "sk-ant-the-real-key-of-anthropic-4711"
 OPENAI_KEY = "sk-proj-the-real-key-of-openai-4712"
 BROWSER_TOKEN = "the-real-token-of-the-browser-4714"
