@@ -161,6 +161,8 @@ def hidden(settings: Settings) -> list[Path]:
         paths.append(Path(urlsplit(settings.bucket.url).path))
     if settings.config_file is not None:
         paths.append(settings.config_file)
+    if settings.broker.keys_file is not None:
+        paths.append(settings.broker.keys_file)
     return paths
 
 
