@@ -12,7 +12,7 @@ WORKER := image/worker
 AXE := 4.14.1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup openclaw browser axe run test test-fast simulate crash-matrix mutants test-rgw ceph lint bench bench-engine bench-peers bench-proxy load-proxy lock openapi clean
+.PHONY: help setup openclaw browser axe run test test-fast simulate crash-matrix mutants test-rgw ceph lint bench bench-broker bench-engine bench-peers bench-proxy load-proxy lock openapi clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -105,6 +105,9 @@ lint: setup ## check style, types, and the import contract
 
 bench: setup openclaw ## measure what the README claims, each against a peer in the same run
 	@$(BIN)/python -m tests.bench
+
+bench-broker: setup ## measure what the broker adds to a model request
+	@$(BIN)/python -m tests.bench.broker
 
 bench-engine: bench-peers ## measure the engine beside rclone, s5cmd, restic and tar, at 30 ms and 0 ms
 	@PATH="$(CURDIR)/$(BIN):$$PATH" TMPDIR=$${TMPDIR:-/dev/shm} $(BIN)/python -m tests.bench.engine $(ARGS)

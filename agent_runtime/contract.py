@@ -16,6 +16,42 @@ from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
+class ModelEndpoint:
+    """A model provider as the agent reaches it: on loopback, with a placeholder for a key.
+
+    Args:
+        name: the provider's, unique.
+        api: how it is spoken to: `anthropic`, `openai` or `google`.
+        base_url: as clients of that API want it.
+        model: the model to begin with; empty leaves it to the agent.
+        named: the operator chose the model by name.
+    """
+
+    name: str
+    api: str
+    base_url: str
+    model: str = ""
+    named: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Brokered:
+    """What the agent reaches through the supervisor instead of holding a key for it.
+
+    Args:
+        url: the broker, on loopback.
+        token: stands in the place of every key; it changes with each life, so it belongs into the environment.
+        models: the first one is where the default model comes from.
+        browser_url: a CDP endpoint (`/json/version` below it); None where there is no browser.
+    """
+
+    url: str
+    token: str = field(repr=False)
+    models: tuple[ModelEndpoint, ...] = ()
+    browser_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AgentSettings:
     """What a runtime is made from.
 
@@ -24,13 +60,14 @@ class AgentSettings:
         scratch: a directory outside the state, for caches and temporary files; it dies with the VM.
         port: the loopback port that the agent is to listen on.
         token: the secret that the supervisor's own client presents to the agent on loopback, or None for none.
-        variables: the recognised environment variables of the operator (provider keys, channel tokens and so on).
+        variables: the recognised environment variables of the operator that are the agent's own (channel tokens).
         program: the agent's program where the operator named one.
         public_origins: origins (`https://host`) under which people reach the agent through the front door; empty where
             nobody knows them.
         operators: names of callers (`Caller.name`) who may do everything, as far as they are known beforehand.
         all_operate: whoever passes the front door may do everything.
         uid: the user that the agent is going to run as; None is the supervisor's.
+        broker: models and browser; None where the agent is not going to be started.
     """
 
     home: Path
@@ -43,6 +80,7 @@ class AgentSettings:
     operators: tuple[str, ...] = ("operator",)
     all_operate: bool = False
     uid: int | None = None
+    broker: Brokered | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from supervisor.assembly import (
     new_secret,
     skip_rules,
 )
+from supervisor.backdoor import make_broker
 from supervisor.clock import Clock
 from supervisor.control import Control
 from supervisor.daemon_file import DaemonFile
@@ -62,6 +63,7 @@ from supervisor.snapshot.schedule import Pace
 from supervisor.store.open import open_store
 
 if TYPE_CHECKING:
+    from supervisor.broker.broker import Broker
     from supervisor.http.server import FrontDoor
 
 
@@ -102,8 +104,13 @@ async def live(
         bucket = BucketHealth(problems, metrics)
         isolation = Isolation(problems)
 
+        # The back door: listening before the agent starts, served when its server is imported.
+        broker = make_broker(settings, clock=clock, metrics=metrics, problems=problems, log=log, mask=mask)
+        stack.push_async_callback(broker.close)
+        isolation.note(broker.findings())
+
         # The agent, and where it lives.
-        quarters = await asyncio.to_thread(move_in, settings)
+        quarters = await asyncio.to_thread(move_in, settings, broker.access)
         if quarters.opened:
             log.info("agent.let_pass", uid=quarters.user.uid, directories=[str(path) for path in quarters.opened])
         runtime = quarters.runtime
@@ -134,7 +141,7 @@ async def live(
         egress = Egress(
             quarters.user,
             settings.egress,
-            ports=loopback_ports(settings),
+            ports=loopback_ports(settings, broker.port),
             observed=isolation.note,
             denied=lambda packets: _denied(packets, metrics, problems, log),
         )
@@ -157,6 +164,7 @@ async def live(
             rights=quarters.rights,
             furnish=lambda: _furnish(quarters, log),
             scratch=quarters.scratch,
+            usage=broker.usage,
         )
         stack.callback(engine.close)
         saver = Saver(
@@ -202,10 +210,11 @@ async def live(
             problems=problems,
             metrics=metrics,
             log=log,
-            open_doors=doors.open,
+            open_doors=lambda: _open(doors, broker),
             after_drain=lambda: _end_strays(reaper, log),
             on_phase=herald.entered,
             page=_page(settings),
+            claimed=lambda head: broker.resume(head.usage),
         )
         signals.on_snapshot(lifecycle.snapshot_soon)
         control = Control(
@@ -227,6 +236,7 @@ async def live(
             agent_uid=lambda: quarters.user.uid,
             isolation=isolation,
             history=history,
+            broker=broker,
         )
         daemon_file = DaemonFile(settings.home)
         daemon_file.write(settings.listen_host, settings.listen_port, credential)
@@ -240,7 +250,12 @@ async def live(
             bucket=store.url,
             home=str(settings.home),
         )
-        return await lifecycle.run(lag.run, watchdog.run, reaper.run, egress.run, history.run)
+        return await lifecycle.run(lag.run, watchdog.run, reaper.run, egress.run, history.run, broker.watch)
+
+
+async def _open(doors: Doors, broker: Broker) -> None:
+    await broker.open()
+    await doors.open()
 
 
 def _denied(packets: int, metrics: Metrics, problems: Problems, log: FilteringBoundLogger) -> None:

@@ -6,8 +6,9 @@ import secrets
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from agent_runtime.contract import AgentRuntime, AgentSettings, RuntimeFault
+from agent_runtime.contract import AgentRuntime, AgentSettings, Brokered, RuntimeFault
 from agent_runtime.registry import make_runtime
 from supervisor.clock import Clock, SystemClock
 from supervisor.errors import AgentError
@@ -46,6 +47,9 @@ def bucket_location(settings: Settings) -> BucketLocation:
         access_key_id=bucket.access_key_id,
         secret_access_key=bucket.secret_access_key.reveal() if bucket.secret_access_key else None,
         session_token=bucket.session_token.reveal() if bucket.session_token else None,
+        temporary=bucket.temporary,
+        account=bucket.account,
+        api_token=bucket.api_token.reveal() if bucket.api_token else None,
     )
 
 
@@ -55,8 +59,9 @@ def connect(settings: Settings) -> tuple[Store, Repository]:
     return store, Repository(store, SystemClock(), new_id)
 
 
-def agent_runtime(settings: Settings, *, uid: int | None = None) -> AgentRuntime:
-    """The runtime of the configured agent, which is going to run as user `uid`. Raises `AgentError`."""
+def agent_runtime(settings: Settings, broker: Brokered | None = None, *, uid: int | None = None) -> AgentRuntime:
+    """The runtime of the configured agent, which is going to run as user `uid`; without a broker it is good for
+    everything but a start. Raises `AgentError`."""
     try:
         return make_runtime(
             settings.agent,
@@ -71,6 +76,7 @@ def agent_runtime(settings: Settings, *, uid: int | None = None) -> AgentRuntime
                 operators=("operator", *settings.operators),
                 all_operate=settings.auth == "access" and not settings.operators,
                 uid=uid,
+                broker=broker,
             ),
         )
     except RuntimeFault as fault:
@@ -103,10 +109,11 @@ def make_engine(
     rights: Rights | None = None,
     furnish: Callable[[], object] | None = None,
     scratch: Path | None = None,
+    usage: Callable[[], dict[str, Any] | None] = lambda: None,
 ) -> Engine:
     """The engine on this disk's agent home, which works there with these `rights`."""
     return Engine(
-        repository=Repository(store, clock, new_id),
+        repository=Repository(store, clock, new_id, usage),
         store=store,
         disk=disk,
         root=settings.agent_home,

@@ -8,6 +8,7 @@ from typing import Any
 
 from agent_runtime.contract import AgentRuntime
 from supervisor.agent_control import AgentControl
+from supervisor.broker.broker import Broker
 from supervisor.health.bucket import BucketHealth
 from supervisor.health.cost import estimate
 from supervisor.health.history import History
@@ -72,6 +73,7 @@ class Control:
         audited: Callable[[int], list[Document]],
         isolation: Isolation,
         history: History,
+        broker: Broker,
     ) -> None:
         self._timeline = timeline
         self._lifecycle = lifecycle
@@ -91,6 +93,7 @@ class Control:
         self._audited = audited
         self._isolation = isolation
         self._history = history
+        self._broker = broker
 
     def phase(self) -> str:
         return self._timeline.phase.value
@@ -156,6 +159,7 @@ class Control:
             ),
             timings=self._timeline.timings,
             measures=self._isolation.measures,
+            broker=self._broker.report(),
         )
 
     def metrics(self) -> bytes:

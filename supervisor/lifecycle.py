@@ -86,6 +86,7 @@ class Lifecycle:
         after_drain: ends processes that outlived the agent.
         on_phase: called when a phase begins.
         page: where people reach the agent, for the log.
+        claimed: is told what HEAD says when the repository is this life's.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Lifecycle:
         after_drain: Callable[[], Awaitable[None]],
         on_phase: Callable[[Phase], None] = lambda phase: None,
         page: str = "",
+        claimed: Callable[[Head], None] = lambda _: None,
     ) -> None:
         self._engine = engine
         self._saver = saver
@@ -122,6 +124,7 @@ class Lifecycle:
         self._after_drain = after_drain
         self._on_phase = on_phase
         self._page = page
+        self._claimed = claimed
         self._interrupted = asyncio.Event()
         self._launched = asyncio.Event()
         self._fence: Fenced | None = None
@@ -225,6 +228,7 @@ class Lifecycle:
     async def _claim(self) -> None:
         patience = Patience(release=self._grace.total + HANDOVER_MARGIN)
         head = await self._persist(lambda: self._engine.claim(patience, self._waiting))
+        self._claimed(head)
         self._log.info("repository.claimed", epoch=head.epoch, snapshots=len(head.snapshots))
 
     def _waiting(self, head: Head) -> None:

@@ -31,8 +31,15 @@ class Mask:
     """Replaces secrets in text: the values that it was given, and what looks like one."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._values: set[str] = set()
+        self._known: re.Pattern[str] | None = None
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Mask these, too, from now on; what was known before stays masked."""
+        self._values |= {secret for secret in secrets if len(secret) >= 6}
         # The longest first: one secret may begin another.
-        known = sorted({secret for secret in secrets if len(secret) >= 6}, key=len, reverse=True)
+        known = sorted(self._values, key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, known))) if known else None
 
     def text(self, text: str) -> str:

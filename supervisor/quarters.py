@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from agent_runtime.contract import AgentRuntime, ConfigHistory, ConfigureReport, LaunchSpec, RuntimeFault
+from agent_runtime.contract import AgentRuntime, Brokered, ConfigHistory, ConfigureReport, LaunchSpec, RuntimeFault
 from supervisor.assembly import agent_runtime
 from supervisor.errors import AgentError, DiskError
 from supervisor.init.cell.cell import Cell, Limits
@@ -67,7 +67,8 @@ class Quarters:
         """What the agent is locked into."""
         settings = self._settings
         bucket = settings.bucket
-        secrets = [secret.reveal() for secret in (bucket.secret_access_key, bucket.session_token) if secret]
+        keys = (bucket.secret_access_key, bucket.session_token, bucket.api_token, *settings.broker.keys.values())
+        secrets = [secret.reveal() for secret in keys if secret]
         return Cell(
             self.user,
             own=agent_directories(settings),
@@ -98,7 +99,7 @@ class Quarters:
             )
 
 
-def move_in(settings: Settings) -> Quarters:
+def move_in(settings: Settings, broker: Brokered | None = None) -> Quarters:
     """Choose the agent's user, and see that it can get to where it lives.
 
     Where no user was asked for and the chosen one cannot get there, the agent shares the supervisor's: it runs, and
@@ -108,19 +109,19 @@ def move_in(settings: Settings) -> Quarters:
         SettingsError: the user that was asked for is not there.
         AgentError: it cannot get to its home or its program.
     """
-    quarters = _quarters(settings, choose_user(settings.agent_user))
+    quarters = _quarters(settings, choose_user(settings.agent_user), broker)
     quarters.close_home()
     try:
         quarters.reach(_programs(quarters.runtime), agent_directories(settings))
     except AgentError as error:
         if settings.agent_user is not None:
             raise
-        return _quarters(settings, same_user(error.message, error.hint))
+        return _quarters(settings, same_user(error.message, error.hint), broker)
     return quarters
 
 
-def _quarters(settings: Settings, user: AgentUser) -> Quarters:
-    return Quarters(settings, user, agent_runtime(settings, uid=user.uid), Passage(user))
+def _quarters(settings: Settings, user: AgentUser, broker: Brokered | None) -> Quarters:
+    return Quarters(settings, user, agent_runtime(settings, broker, uid=user.uid), Passage(user))
 
 
 def _programs(runtime: AgentRuntime) -> list[Path]:
@@ -132,13 +133,9 @@ def _programs(runtime: AgentRuntime) -> list[Path]:
         return programs  # there is no program: the launch will say so
 
 
-def loopback_ports(settings: Settings) -> list[str]:
-    """Loopback ports that the agent needs: its own gateway's, those of model servers that the operator named, and what
-    the operator adds."""
-    addresses = [urlsplit(v.reveal()) for n, v in settings.agent_variables.items() if n.endswith("_BASE_URL")]
-    local = [one for one in addresses if one.hostname in ("localhost", "127.0.0.1", "::1")]
-    named = [str(one.port or (443 if one.scheme == "https" else 80)) for one in local]
-    return [str(settings.agent_port), *named, *settings.egress_ports]
+def loopback_ports(settings: Settings, broker_port: int) -> list[str]:
+    """Loopback ports that the agent needs: its own gateway's, the broker's, and what the operator adds."""
+    return [str(settings.agent_port), str(broker_port), *settings.egress_ports]
 
 
 @contextmanager
@@ -164,6 +161,8 @@ def hidden(settings: Settings) -> list[Path]:
         paths.append(Path(urlsplit(settings.bucket.url).path))
     if settings.config_file is not None:
         paths.append(settings.config_file)
+    if settings.broker.keys_file is not None:
+        paths.append(settings.broker.keys_file)
     return paths
 
 

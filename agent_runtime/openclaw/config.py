@@ -12,9 +12,9 @@ from agent_runtime.contract import AgentSettings, ConfigureReport, RuntimeFault
 from agent_runtime.openclaw.channels import channels
 from agent_runtime.openclaw.files import read_small, write_whole
 from agent_runtime.openclaw.identity import auth_settings
-from agent_runtime.openclaw.layout import CONFIG, LEGACY_CONFIGS, OWNED_BASE, STATE
+from agent_runtime.openclaw.layout import CONFIG, LEGACY_CONFIGS, OWNED_BASE, SKILLS, STATE
 from agent_runtime.openclaw.merge import MISSING, Config, Owned, Rule, get, merge, put
-from agent_runtime.openclaw.providers import providers
+from agent_runtime.openclaw.providers import browser, providers
 
 LOOPBACK = ["127.0.0.1", "::1"]
 
@@ -25,7 +25,12 @@ class ConfigUnreadable(RuntimeFault):
 
 def owned_settings(settings: AgentSettings) -> list[Owned]:
     """All that moltinit has a say in, for these settings."""
-    return [*_gateway(settings), *providers(settings.variables), *channels(settings.variables)]
+    return [
+        *_gateway(settings),
+        *providers(settings.broker),
+        *browser(settings.broker),
+        *channels(settings.variables),
+    ]
 
 
 def _gateway(settings: AgentSettings) -> list[Owned]:
@@ -43,6 +48,8 @@ def _gateway(settings: AgentSettings) -> list[Owned]:
         # Its own default lies in /tmp, whatever TMPDIR says. All of it is on standard output, too.
         Owned(("logging", "file"), str(settings.scratch / "openclaw.log"), Rule.DEFAULT),
     ]
+    if skills := [str(place) for place in SKILLS if place.is_dir()][:1]:
+        owned.append(Owned(("skills", "load", "extraDirs"), skills, Rule.DEFAULT))
     if settings.public_origins:
         owned.append(Owned(("gateway", "controlUi", "allowedOrigins"), list(settings.public_origins)))
     else:

@@ -16,6 +16,9 @@ OWNED_BASE = ".moltinit/openclaw-config.base.json"
 LEGACY_CONFIGS = ("clawdbot.json", "moltbot.json")
 """What the config was called before; OpenClaw itself renames it only at its old place."""
 
+SKILLS = (Path("/opt/moltinit/skills"), Path(__file__).parents[2] / "image" / "skills")
+"""Skills that come with moltinit: in the image, and beside the sources."""
+
 LEASES = ("state_leases", "agent_database_leases")
 """Tables that say which process uses a database. A copy of a live database holds the lease of the gateway that ran
 then; on another host it is honoured for five minutes, and the new gateway refuses to start."""

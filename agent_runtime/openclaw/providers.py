@@ -1,21 +1,36 @@
-"""Model providers out of moltworker's variables. Keys never stand in the config: it refers to the environment."""
+"""Model providers, and the browser, as OpenClaw's config names them: each one is the broker on loopback. No key is in
+the config, in its environment or anywhere else that the gateway can see; a token for this life stands in its place."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from agent_runtime.contract import Brokered, ModelEndpoint
 from agent_runtime.openclaw.merge import Owned, Rule
 
-AI_GATEWAY = "https://gateway.ai.cloudflare.com/v1"
-ANTHROPIC_MODEL = "claude-sonnet-4-6"
-OPENAI_MODEL = "gpt-6-astra"
+BROKER_TOKEN_VARIABLE = "MOLTINIT_BROKER_TOKEN"
+BROWSER_VARIABLE = "MOLTINIT_BROWSER"
+"""Only there where there is a browser: skills that need one ask for it."""
+
+CATALOGUED = {
+    "anthropic": "claude-sonnet-4-6",
+    "openai": "gpt-6-astra",
+    "google": "gemini-3.1-pro-preview",
+    "openrouter": "auto",
+}
+"""Providers that OpenClaw brings models for, and which of them to begin with."""
+
+APIS = {"anthropic": "anthropic-messages", "openai": "openai-completions", "google": "google-generative-ai"}
+MODELS = {"anthropic": "claude-sonnet-4-6", "openai": "gpt-6-astra", "google": "gemini-3.1-pro-preview"}
+"""By API, where neither the operator nor OpenClaw names one."""
 
 CONTEXT_TOKENS = 131_072
 ANSWER_TOKENS = 8_192
 """What moltworker gives a model that nothing is known of; the user's own values in the config stay."""
 
 PRIMARY = ("agents", "defaults", "model", "primary")
+BROWSER_PROFILE = "remote"
 
 
 def secret_ref(variable: str) -> dict[str, str]:
@@ -23,83 +38,58 @@ def secret_ref(variable: str) -> dict[str, str]:
     return {"source": "env", "provider": "default", "id": variable}
 
 
-def providers(variables: Mapping[str, str]) -> list[Owned]:
-    """Every provider that is set; the first one there is gives the default model: Cloudflare's AI Gateway, Anthropic,
-    OpenAI, the legacy gateway."""
-    found = [
-        item
-        for item in (_ai_gateway(variables), _anthropic(variables), _openai(variables), _legacy(variables))
-        if item is not None
-    ]
-    owned = [
-        Owned(("models", "providers", name, key), value)
-        for name, settings, _ in found
-        for key, value in settings.items()
-    ]
-    if found:
-        name, _, model = found[0]
-        explicit = "CF_AI_GATEWAY_MODEL" in variables and "CLOUDFLARE_AI_GATEWAY_API_KEY" in variables
-        owned.append(Owned(PRIMARY, f"{name}/{model}", Rule.OPERATOR if explicit else Rule.DEFAULT))
+def broker_environment(broker: Brokered | None) -> Mapping[str, str]:
+    """How the gateway, and the skills in it, find the broker."""
+    if broker is None:
+        return {}
+    eyes = {} if broker.browser_url is None else {BROWSER_VARIABLE: broker.browser_url}
+    return {BROKER_TOKEN_VARIABLE: broker.token, **eyes}
+
+
+def providers(broker: Brokered | None) -> list[Owned]:
+    """Every provider that the broker has; the first one there is gives the default model.
+
+    Where a provider is and what opens it is enforced: an address with a key of its own, left over from another
+    installation, must not stay in use past the broker.
+    """
+    if broker is None or not broker.models:
+        return []
+    owned = [item for endpoint in broker.models for item in _provider(endpoint)]
+    first = broker.models[0]
+    rule = Rule.OPERATOR if first.named else Rule.DEFAULT
+    owned.append(Owned(PRIMARY, f"{first.name}/{_model_of(first)}", rule))
     return owned
 
 
-_Provider = tuple[str, dict[str, Any], str]
+def _provider(endpoint: ModelEndpoint) -> list[Owned]:
+    at = ("models", "providers", endpoint.name)
+    owned = [
+        Owned((*at, "baseUrl"), endpoint.base_url, Rule.ENFORCED),
+        Owned((*at, "apiKey"), secret_ref(BROKER_TOKEN_VARIABLE), Rule.ENFORCED),
+        Owned((*at, "models"), [] if endpoint.name in CATALOGUED else [_model(_model_of(endpoint))]),
+    ]
+    if endpoint.name != "openai":  # there it depends on the model, and OpenClaw knows which wants what
+        owned.append(Owned((*at, "api"), APIS[endpoint.api]))
+    return owned
 
 
-def _ai_gateway(variables: Mapping[str, str]) -> _Provider | None:
-    # Not under the id `cloudflare-ai-gateway`: that names an external plugin, which the gateway would try to fetch
-    # from the npm registry at every start.
-    if "CLOUDFLARE_AI_GATEWAY_API_KEY" not in variables:
-        return None
-    provider, _, model = variables.get("CF_AI_GATEWAY_MODEL", f"anthropic/{ANTHROPIC_MODEL}").partition("/")
-    base = f"{AI_GATEWAY}/{variables['CF_AI_GATEWAY_ACCOUNT_ID']}/{variables['CF_AI_GATEWAY_GATEWAY_ID']}/{provider}"
-    api = "anthropic-messages" if provider == "anthropic" else "openai-completions"
-    settings = {
-        "baseUrl": f"{base}/v1" if provider == "workers-ai" else base,
-        "apiKey": secret_ref("CLOUDFLARE_AI_GATEWAY_API_KEY"),
-        "api": api,
-        "models": [_model(model)],
-    }
-    return f"cf-ai-gw-{provider}", settings, model
-
-
-def _anthropic(variables: Mapping[str, str]) -> _Provider | None:
-    if "ANTHROPIC_API_KEY" not in variables:
-        return None
-    settings = {
-        "baseUrl": variables.get("ANTHROPIC_BASE_URL", "https://api.anthropic.com"),
-        "apiKey": secret_ref("ANTHROPIC_API_KEY"),
-        "models": [],
-    }
-    return "anthropic", settings, ANTHROPIC_MODEL
-
-
-def _openai(variables: Mapping[str, str]) -> _Provider | None:
-    if "OPENAI_API_KEY" not in variables:
-        return None
-    settings = {
-        "baseUrl": "https://api.openai.com/v1",
-        "apiKey": secret_ref("OPENAI_API_KEY"),
-        "models": [],
-    }
-    return "openai", settings, OPENAI_MODEL
-
-
-def _legacy(variables: Mapping[str, str]) -> _Provider | None:
-    """One URL for one provider; it ends with the provider's name."""
-    if "AI_GATEWAY_API_KEY" not in variables:
-        return None
-    base = variables["AI_GATEWAY_BASE_URL"]
-    openai = base.endswith(("/openai", "/openai/v1", "/compat", "/v1"))
-    model = OPENAI_MODEL if openai else ANTHROPIC_MODEL
-    settings = {
-        "baseUrl": base,
-        "apiKey": secret_ref("AI_GATEWAY_API_KEY"),
-        "api": "openai-completions" if openai else "anthropic-messages",
-        "models": [_model(model)],
-    }
-    return "ai-gateway", settings, model
+def _model_of(endpoint: ModelEndpoint) -> str:
+    return endpoint.model or CATALOGUED.get(endpoint.name) or MODELS[endpoint.api]
 
 
 def _model(name: str) -> dict[str, Any]:
     return {"id": name, "name": name, "contextWindow": CONTEXT_TOKENS, "maxTokens": ANSWER_TOKENS}
+
+
+def browser(broker: Brokered | None) -> list[Owned]:
+    """The remote browser: attached to, never started (docs/tools/browser/remote.md there). OpenClaw takes a credential
+    for it only within the URL; its own substitution keeps the token out of the config."""
+    if broker is None or broker.browser_url is None:
+        return []
+    profile = ("browser", "profiles", BROWSER_PROFILE)
+    return [
+        Owned(("browser", "enabled"), True, Rule.DEFAULT),
+        Owned(("browser", "defaultProfile"), BROWSER_PROFILE, Rule.DEFAULT),
+        Owned((*profile, "cdpUrl"), f"{broker.browser_url}?token=${{{BROKER_TOKEN_VARIABLE}}}", Rule.ENFORCED),
+        Owned((*profile, "attachOnly"), True, Rule.ENFORCED),
+    ]

@@ -27,9 +27,10 @@ from agent_runtime.openclaw.config import ConfigUnreadable, configure
 from agent_runtime.openclaw.devices import GatewayDevices
 from agent_runtime.openclaw.healthy import HealthyConfig
 from agent_runtime.openclaw.identity import IDENTITY_HEADERS, PASSWORD_VARIABLE, introduction
-from agent_runtime.openclaw.layout import CONFIG, LAYOUT, STATE, databases
+from agent_runtime.openclaw.layout import CONFIG, LAYOUT, SKILLS, STATE, databases
 from agent_runtime.openclaw.leases import remove_leases
 from agent_runtime.openclaw.program import Program, find_program
+from agent_runtime.openclaw.providers import broker_environment
 from agent_runtime.openclaw.rpc import Rpc, RpcError
 from agent_runtime.probing import HttpProbe
 
@@ -132,7 +133,7 @@ class OpenClaw:
             argv=(str(program.node), str(program.script), *arguments),
             environment=self._environment(program),
             directory=self._settings.home,
-            reads=(program.node, program.package.parent),
+            reads=(program.node, program.package.parent, *(place for place in SKILLS if place.is_dir())),
             writes=(locks,),
         )
 
@@ -164,7 +165,8 @@ class OpenClaw:
             "OPENCLAW_NO_AUTO_UPDATE": "1",
             "OPENCLAW_DISABLE_BONJOUR": "1",
             "OPENCLAW_SERVICE_REPAIR_POLICY": "external",
-            **{name: value for name, value in settings.variables.items() if name != "CDP_SECRET"},
+            **settings.variables,
+            **broker_environment(settings.broker),
         }
         if settings.token is not None:
             environment[PASSWORD_VARIABLE] = settings.token

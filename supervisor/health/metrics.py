@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from supervisor.health.resources import Resources
 
 if TYPE_CHECKING:
+    from prometheus_client import Counter
     from prometheus_client.metrics_core import Metric
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -81,6 +82,12 @@ class Metrics:
         resident = resident_bytes or own_resident_bytes
         gauge("resident_memory_bytes", "Resident memory of the daemon.").set_function(lambda: float(resident()))
         registry.register(_Reading(lambda: self._read_now(problems(), resources(), time())))
+
+    def counter(self, name: str, text: str, *labels: str) -> Counter:
+        """A further counter, `moltinit_<name>_total`; whoever asks for it counts, and bounds what its labels may be."""
+        from prometheus_client import Counter
+
+        return Counter(f"moltinit_{name}", text, labels, registry=self._registry)
 
     def phase_ended(self, phase: str, seconds: float, *, target: str) -> None:
         """The boot went from `phase`, after `seconds` in it, to `target`."""

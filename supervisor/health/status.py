@@ -99,6 +99,7 @@ def status_document(
     bucket: BucketStatus,
     timings: Mapping[str, float],
     measures: Sequence[Measure] = (),
+    broker: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Put the document together.
 
@@ -106,6 +107,7 @@ def status_document(
         phase: the state of the boot that holds now.
         timings: seconds spent in each phase of this boot, the running one included.
         measures: the measures of isolation that somebody answers for.
+        broker: providers, budgets and usage (docs/broker.md).
     """
     return {
         "phase": phase,
@@ -116,4 +118,5 @@ def status_document(
         "bucket": asdict(bucket),
         "timings": {name: round(seconds, 3) for name, seconds in timings.items()},
         "isolation": isolation(measures),
+        "broker": dict(broker or {}),
     }

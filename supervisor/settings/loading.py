@@ -11,7 +11,7 @@ from typing import Any
 
 from supervisor.errors import SettingsError
 from supervisor.settings import options
-from supervisor.settings.model import BucketSettings, Described, Settings
+from supervisor.settings.model import BrokerSettings, BucketSettings, Described, Settings
 from supervisor.settings.options import Option
 from supervisor.settings.secret import Secret
 
@@ -135,8 +135,10 @@ def _as_text(value: object) -> str:
 
 
 def _check_groups(reader: _Reader) -> None:
+    # With credentials from the API the parent's secret may stay elsewhere.
+    needless = {"R2_SECRET_ACCESS_KEY"} if "R2_API_TOKEN" in reader.found else set()
     for names, what in options.TOGETHER:
-        missing = [name for name in names if name not in reader.found]
+        missing = [name for name in names if name not in reader.found and name not in needless]
         given = [name for name in names if name in reader.found]
         # CF_ACCOUNT_ID alone is no wish for R2: moltworker sets it for other ends, too.
         if missing and given and given != ["CF_ACCOUNT_ID"]:
@@ -189,6 +191,7 @@ def _build(reader: _Reader, cwd: Path, is_root: bool, in_image: bool) -> Setting
         agent_max_file_size=reader.get("MOLTINIT_AGENT_MAX_FILE_SIZE"),
         egress=reader.get("MOLTINIT_EGRESS") or (("public",) if in_image or os.getpid() == 1 else ("open",)),
         egress_ports=reader.get("MOLTINIT_EGRESS_PORTS") or (),
+        broker=_broker(reader, cwd),
         stop_grace=reader.get("MOLTINIT_STOP_GRACE") or 25.0,
         start_timeout=reader.get("MOLTINIT_START_TIMEOUT") or 180.0,
         snapshot_quiet=quiet,
@@ -222,7 +225,13 @@ def _origin(url: str) -> str:
 
 def _bucket(reader: _Reader, home: Path) -> BucketSettings:
     url, endpoint = reader.text("MOLTINIT_BUCKET_URL"), reader.text("MOLTINIT_S3_ENDPOINT_URL")
-    r2 = all(name in reader.found for name in ("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "CF_ACCOUNT_ID"))
+    temporary = reader.text("MOLTINIT_R2_CREDENTIALS") or "keys"
+    secret = "R2_API_TOKEN" if temporary == "api" else "R2_SECRET_ACCESS_KEY"
+    r2 = all(name in reader.found for name in ("R2_ACCESS_KEY_ID", secret, "CF_ACCOUNT_ID"))
+    if temporary != "keys" and not r2:
+        reader.problems.append(
+            f"MOLTINIT_R2_CREDENTIALS = {temporary!r} needs R2_ACCESS_KEY_ID, {secret} and CF_ACCOUNT_ID"
+        )
     if url is None:
         url = f"s3://{reader.text('R2_BUCKET_NAME') or 'moltbot-data'}" if r2 else f"file://{home / 'bucket'}"
     if not url.startswith("s3:"):
@@ -242,7 +251,65 @@ def _bucket(reader: _Reader, home: Path) -> BucketSettings:
         access_key_id=access,
         secret_access_key=reader.secret("R2_SECRET_ACCESS_KEY" if r2 else "AWS_SECRET_ACCESS_KEY"),
         session_token=None if r2 else reader.secret("AWS_SESSION_TOKEN"),
+        temporary=temporary if r2 else "keys",
+        account=reader.text("CF_ACCOUNT_ID") or "",
+        api_token=reader.secret("R2_API_TOKEN"),
     )
+
+
+def _broker(reader: _Reader, cwd: Path) -> BrokerSettings:
+    found = reader.found
+    mine = [option for option in options.ALL if option.broker and option.name in found]
+    variables = {option.name: found[option.name].text for option in mine if not option.secret}
+    # The account and the Worker belong to others as well.
+    variables |= {name: reader.get(name) for name in ("CF_ACCOUNT_ID", "WORKER_URL") if name in found}
+    budget = {
+        (unit, window): amount
+        for unit in ("requests", "tokens", "dollars")
+        for window in ("minute", "day", "month")
+        if (amount := reader.get(f"MOLTINIT_BUDGET_{unit.upper()}_PER_{window.upper()}")) is not None
+    }
+    _check_broker(reader, budget)
+    return BrokerSettings(
+        port=reader.get("MOLTINIT_BROKER_PORT") or min((reader.get("MOLTINIT_AGENT_PORT") or 18789) + 1, 65535),
+        insist="MOLTINIT_BROKER_PORT" in found,
+        keys={option.name: Secret(found[option.name].text) for option in mine if option.secret},
+        variables=variables,
+        keys_file=_path(reader, "MOLTINIT_KEYS_FILE", cwd),
+        budget=budget,
+        budget_soft=reader.get("MOLTINIT_BUDGET_SOFT") or 0.8,
+        prices=_path(reader, "MOLTINIT_PRICES", cwd),
+        browser_sessions=reader.get("MOLTINIT_BROWSER_SESSIONS") or 8,
+        browser_idle=reader.get("MOLTINIT_BROWSER_IDLE") or 600.0,
+    )
+
+
+def _check_broker(reader: _Reader, budget: Mapping[tuple[str, str], float]) -> None:
+    found = reader.found
+    if any(unit == "dollars" for unit, _ in budget) and "MOLTINIT_PRICES" not in found:
+        reader.problems.append("MOLTINIT_BUDGET_DOLLARS_PER_... is set: it needs MOLTINIT_PRICES, a table of prices")
+    gateway_keys = [n for n in ("CLOUDFLARE_AI_GATEWAY_API_KEY", "CF_AI_GATEWAY_TOKEN") if n in found]
+    if gateway_keys and "CF_AI_GATEWAY_ACCOUNT_ID" not in found:
+        reader.problems.append(
+            f"{gateway_keys[0]} is set but CF_AI_GATEWAY_ACCOUNT_ID is not: Cloudflare AI Gateway needs both"
+        )
+    if "CF_AI_GATEWAY_ACCOUNT_ID" in found and not gateway_keys and "MOLTINIT_KEYS_FILE" not in found:
+        reader.problems.append(
+            "CF_AI_GATEWAY_ACCOUNT_ID is set but neither CLOUDFLARE_AI_GATEWAY_API_KEY nor CF_AI_GATEWAY_TOKEN is"
+        )
+    for name, needed in (
+        ("WORKERS_AI_API_TOKEN", "CF_ACCOUNT_ID"),
+        ("WORKERS_AI_API_TOKEN", "WORKERS_AI_MODEL"),
+        ("MOLTINIT_MODEL_KEY", "MOLTINIT_MODEL_URL"),
+        ("MOLTINIT_MODEL_URL", "MOLTINIT_MODEL_NAME"),
+        ("CDP_SECRET", "WORKER_URL"),
+    ):
+        if name in found and needed not in found:
+            reader.problems.append(f"{name} is set but {needed} is not: it needs both")
+    if "MOLTINIT_BROWSER_TOKEN" in found and not {"MOLTINIT_BROWSER_URL", "CF_ACCOUNT_ID"} & set(found):
+        reader.problems.append(
+            "MOLTINIT_BROWSER_TOKEN is set: it needs CF_ACCOUNT_ID (Browser Run) or MOLTINIT_BROWSER_URL"
+        )
 
 
 def _auth(reader: _Reader, host: str, operator_token: Secret | None) -> str:

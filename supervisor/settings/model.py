@@ -19,6 +19,25 @@ class BucketSettings:
     access_key_id: str | None = None
     secret_access_key: Secret | None = None
     session_token: Secret | None = None
+    temporary: str = "keys"
+    account: str = ""
+    api_token: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSettings:
+    """The back door. `keys` and `variables` are those of providers and browser; `budget` is by `(unit, window)`."""
+
+    port: int
+    insist: bool
+    keys: Mapping[str, Secret] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    keys_file: Path | None = None
+    budget: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    budget_soft: float = 0.8
+    prices: Path | None = None
+    browser_sessions: int = 8
+    browser_idle: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +77,7 @@ class Settings:
     agent_max_file_size: int | None
     egress: tuple[str, ...]
     egress_ports: tuple[str, ...]
+    broker: BrokerSettings
     stop_grace: float
     start_timeout: float
     snapshot_quiet: float
@@ -84,8 +104,13 @@ class Settings:
         own = (
             self.bucket.secret_access_key,
             self.bucket.session_token,
+            self.bucket.api_token,
             self.operator_token,
             self.gateway_token,
         )
-        values = [secret.reveal() for secret in (*own, *self.agent_variables.values()) if secret is not None]
+        values = [
+            secret.reveal()
+            for secret in (*own, *self.agent_variables.values(), *self.broker.keys.values())
+            if secret is not None
+        ]
         return tuple(value for value in values if len(value) >= 6)

@@ -23,6 +23,7 @@ class Option:
         text: what it is for, one sentence.
         secret: never shown.
         agent: handed to the agent's runtime.
+        broker: the broker's: it reaches no agent.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Option:
     text: str
     secret: bool = False
     agent: bool = False
+    broker: bool = False
 
     @property
     def key(self) -> str:
@@ -78,6 +80,17 @@ def duration(least: float, most: float) -> Callable[[str], float]:
     return read
 
 
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """A whole number within bounds."""
+
+    def read(value: str) -> int:
+        if not value.isdecimal() or not least <= int(value) <= most:
+            raise ValueError(f"use a whole number from {least} to {most}")
+        return int(value)
+
+    return read
+
+
 def port(value: str) -> int:
     """A TCP port."""
     if not value.isdecimal() or not 1 <= int(value) <= 65535:
@@ -92,6 +105,29 @@ def ports(value: str) -> tuple[str, ...]:
         if port(first) > (port(last) if dash else 65535):
             raise ValueError("write a range as LEAST-MOST")
     return words(value)
+
+
+def amount(value: str) -> float:
+    """A number above zero."""
+    number = float(value.replace("_", "").removeprefix("$"))
+    if not 0 < number < 1e15:
+        raise ValueError("use a number above 0")
+    return number
+
+
+def fraction(value: str) -> float:
+    """A part of a whole."""
+    number = float(value)
+    if not 0 < number <= 1:
+        raise ValueError("use a number above 0 and up to 1")
+    return number
+
+
+def browser_url(value: str) -> str:
+    """A CDP endpoint: `https://` or `wss://`; without TLS on loopback only."""
+    if value.startswith(("ws://", "wss://")):
+        return "ws" + http_url("http" + value.removeprefix("ws")).removeprefix("http")
+    return http_url(value)
 
 
 def address(value: str) -> tuple[str, int]:
@@ -368,6 +404,13 @@ BUCKET = (
     Option("R2_SECRET_ACCESS_KEY", text, "-", "R2: secret key", secret=True),
     Option("R2_BUCKET_NAME", bucket_name, "moltbot-data", "R2: the bucket"),
     Option("CF_ACCOUNT_ID", account, "-", "R2: the account"),
+    Option(
+        "MOLTINIT_R2_CREDENTIALS",
+        choice("keys", "signed", "api"),
+        "keys",
+        "R2: `keys` uses them as they are; `signed` and `api` make credentials of an hour for the prefix alone ([buckets](providers.md))",
+    ),
+    Option("R2_API_TOKEN", text, "-", "R2: Cloudflare's API token, for `api`", secret=True),
     Option("AWS_ACCESS_KEY_ID", text, "-", "S3: access key, where the R2 secrets are not set"),
     Option("AWS_SECRET_ACCESS_KEY", text, "-", "S3: secret key", secret=True),
     Option("AWS_SESSION_TOKEN", text, "-", "S3: session token", secret=True),
@@ -384,23 +427,102 @@ DOOR = (
     Option("OPENCLAW_DEV_MODE", boolean, "false", "the same as `DEV_MODE`"),
 )
 
-AGENT = (
-    Option("ANTHROPIC_API_KEY", text, "-", "Anthropic", secret=True, agent=True),
-    Option("ANTHROPIC_BASE_URL", endpoint_url, "-", "another server for Anthropic's API", agent=True),
-    Option("OPENAI_API_KEY", text, "-", "OpenAI", secret=True, agent=True),
+MODELS = (
+    Option("ANTHROPIC_API_KEY", text, "-", "Anthropic", secret=True, broker=True),
+    Option(
+        "ANTHROPIC_BASE_URL", http_url, "`https://api.anthropic.com`", "another server for Anthropic's API", broker=True
+    ),
+    Option("OPENAI_API_KEY", text, "-", "OpenAI", secret=True, broker=True),
+    Option("OPENAI_BASE_URL", http_url, "`https://api.openai.com/v1`", "another server for OpenAI's API", broker=True),
+    Option("OPENROUTER_API_KEY", text, "-", "OpenRouter", secret=True, broker=True),
+    Option("GEMINI_API_KEY", text, "-", "Google (generativelanguage.googleapis.com)", secret=True, broker=True),
+    Option(
+        "WORKERS_AI_API_TOKEN",
+        text,
+        "-",
+        "Workers AI of `CF_ACCOUNT_ID`: a token with `Workers AI - Read`",
+        secret=True,
+        broker=True,
+    ),
+    Option("WORKERS_AI_MODEL", text, "-", "Workers AI: the model, `@cf/...`", broker=True),
+    Option(
+        "MOLTINIT_MODEL_URL",
+        http_url,
+        "-",
+        "any server with OpenAI's API, its `/v1` included; plain http on loopback only",
+        broker=True,
+    ),
+    Option("MOLTINIT_MODEL_KEY", text, "-", "its key, if it wants one", secret=True, broker=True),
+    Option("MOLTINIT_MODEL_NAME", text, "-", "its model", broker=True),
     Option(
         "CLOUDFLARE_AI_GATEWAY_API_KEY",
         text,
         "-",
-        "Cloudflare AI Gateway: the provider's key",
+        "Cloudflare AI Gateway: the provider's key; not set where the gateway keeps it (BYOK)",
         secret=True,
-        agent=True,
+        broker=True,
     ),
-    Option("CF_AI_GATEWAY_ACCOUNT_ID", account, "-", "Cloudflare AI Gateway: account", agent=True),
-    Option("CF_AI_GATEWAY_GATEWAY_ID", text, "-", "Cloudflare AI Gateway: gateway", agent=True),
-    Option("CF_AI_GATEWAY_MODEL", text, "-", "Cloudflare AI Gateway: `provider/model`", agent=True),
-    Option("AI_GATEWAY_API_KEY", text, "-", "legacy gateway: key", secret=True, agent=True),
-    Option("AI_GATEWAY_BASE_URL", endpoint_url, "-", "legacy gateway: address", agent=True),
+    Option(
+        "CF_AI_GATEWAY_TOKEN",
+        text,
+        "-",
+        "Cloudflare AI Gateway: the gateway's own token (`cf-aig-authorization`)",
+        secret=True,
+        broker=True,
+    ),
+    Option("CF_AI_GATEWAY_ACCOUNT_ID", account, "-", "Cloudflare AI Gateway: account", broker=True),
+    Option("CF_AI_GATEWAY_GATEWAY_ID", text, "-", "Cloudflare AI Gateway: gateway", broker=True),
+    Option("CF_AI_GATEWAY_MODEL", text, "-", "Cloudflare AI Gateway: `provider/model`", broker=True),
+    Option("AI_GATEWAY_API_KEY", text, "-", "legacy gateway: key", secret=True, broker=True),
+    Option("AI_GATEWAY_BASE_URL", http_url, "-", "legacy gateway: address", broker=True),
+)
+
+BROKER = (
+    Option(
+        "MOLTINIT_BROKER_PORT",
+        port,
+        "(the agent's port + 1; another one where that is taken)",
+        "the loopback port of the broker",
+    ),
+    Option(
+        "MOLTINIT_KEYS_FILE",
+        path,
+        "-",
+        "a file (mode 0600) of `NAME=value` lines with keys of this page; it wins over the environment, and what changes in it takes effect at once",
+    ),
+    *(
+        Option(
+            f"MOLTINIT_BUDGET_{unit.upper()}_PER_{window.upper()}",
+            amount,
+            "-",
+            f"beyond so many {unit} in a calendar {window} (UTC) model requests are refused",
+        )
+        for unit in ("requests", "tokens", "dollars")
+        for window in ("minute", "day", "month")
+    ),
+    Option("MOLTINIT_BUDGET_SOFT", fraction, "0.8", "the part of a budget from which on it is shown as a problem"),
+    Option("MOLTINIT_PRICES", path, "-", "a TOML file of prices, for budgets in dollars ([broker](broker.md))"),
+    Option(
+        "MOLTINIT_BROWSER_URL",
+        browser_url,
+        "(Cloudflare Browser Run, where there is a token)",
+        "a CDP endpoint: `https://...` with `/json/version` below it, or `wss://...`",
+        broker=True,
+    ),
+    Option(
+        "MOLTINIT_BROWSER_TOKEN",
+        text,
+        "-",
+        "the browser's bearer token; for Browser Run of `CF_ACCOUNT_ID` one with `Browser Rendering - Edit`",
+        secret=True,
+        broker=True,
+    ),
+    Option("CDP_SECRET", text, "-", "the browser endpoint of the Worker at `WORKER_URL`", secret=True, broker=True),
+    Option("MOLTINIT_BROWSER_SESSIONS", whole(1, 64), "8", "WebSockets to the browser at once"),
+    Option("MOLTINIT_BROWSER_IDLE", duration(10, 3600), "10m", "a browser that nobody talks to for so long is let go"),
+)
+
+AGENT = (
     Option("TELEGRAM_BOT_TOKEN", text, "-", "Telegram", secret=True, agent=True),
     Option(
         "TELEGRAM_DM_POLICY",
@@ -420,10 +542,9 @@ AGENT = (
     ),
     Option("SLACK_BOT_TOKEN", text, "-", "Slack: bot token", secret=True, agent=True),
     Option("SLACK_APP_TOKEN", text, "-", "Slack: app token", secret=True, agent=True),
-    Option("CDP_SECRET", text, "-", "the Worker's browser endpoint", secret=True, agent=True),
 )
 
-ALL = (*OWN, *BUCKET, *DOOR, *AGENT)
+ALL = (*OWN, *BUCKET, *DOOR, *MODELS, *BROKER, *AGENT)
 
 
 def secret_names() -> tuple[str, ...]:
@@ -435,6 +556,8 @@ SECTIONS = {
     "moltinit": OWN,
     "The bucket": BUCKET,
     "The front door": DOOR,
+    "Models": MODELS,
+    "The broker": BROKER,
     "The agent": AGENT,
 }
 """For the documentation."""
@@ -443,10 +566,7 @@ TOGETHER = (
     (("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "CF_ACCOUNT_ID"), "R2"),
     (("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "the S3 keys"),
     (("CF_ACCESS_TEAM_DOMAIN", "CF_ACCESS_AUD"), "Cloudflare Access"),
-    (
-        ("CLOUDFLARE_AI_GATEWAY_API_KEY", "CF_AI_GATEWAY_ACCOUNT_ID", "CF_AI_GATEWAY_GATEWAY_ID"),
-        "Cloudflare AI Gateway",
-    ),
+    (("CF_AI_GATEWAY_ACCOUNT_ID", "CF_AI_GATEWAY_GATEWAY_ID"), "Cloudflare AI Gateway"),
     (("AI_GATEWAY_API_KEY", "AI_GATEWAY_BASE_URL"), "the legacy AI gateway"),
     (("SLACK_BOT_TOKEN", "SLACK_APP_TOKEN"), "Slack"),
 )

@@ -111,6 +111,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     handover: HandOver | None = None
     updated_at: float = 0.0
     collected_at: float = 0.0
+    usage: dict[str, Any] | None = None
     snapshots: list[SnapshotRecord] = msgspec.field(default_factory=list)
 
 

@@ -58,9 +58,20 @@ class UnsafeBucket(RepositoryError):
 
 
 class Repository:
-    """HEAD and the manifests that it names. Reading is free; writing begins with a claim (`claim.py`)."""
+    """HEAD and the manifests that it names. Reading is free; writing begins with a claim (`claim.py`).
 
-    def __init__(self, store: Store, clock: Clock, new_id: Callable[[], str]) -> None:
+    Args:
+        usage: what every write of HEAD says of the models' use; None leaves there what is there.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        new_id: Callable[[], str],
+        usage: Callable[[], dict[str, Any] | None] = lambda: None,
+    ) -> None:
+        self._usage = usage
         self._store = store
         self._clock = clock
         self._new_id = new_id
@@ -144,7 +155,13 @@ class Repository:
     async def write(self, head: Head, over: HeadVersion | None) -> HeadVersion:
         """Write HEAD over the version seen (None: there was none), stamped with a `write_id` of its own. Raises
         `PreconditionFailed`."""
-        head = fmt.replace_head(head, write_id=self._new_id(), updated_at=self._clock.time())
+        usage = self._usage()
+        head = fmt.replace_head(
+            head,
+            write_id=self._new_id(),
+            updated_at=self._clock.time(),
+            usage=head.usage if usage is None else usage,
+        )
         data = fmt.encode_head(head)
         if over is None:
             return HeadVersion(head, await self._store.put_if_absent(fmt.HEAD_KEY, data))

@@ -10,6 +10,16 @@ from urllib.parse import unquote, urlsplit
 
 from supervisor.clock import Clock
 from supervisor.errors import SettingsError
+from supervisor.store.credentials import (
+    Credentials,
+    CredentialsProvider,
+    Fixed,
+    FromApi,
+    Minter,
+    Scope,
+    SignedHere,
+    Temporary,
+)
 from supervisor.store.protocol import Store
 from supervisor.store.retry import Attempt, RetryingStore, RetryPolicy
 
@@ -24,6 +34,10 @@ class BucketLocation:
     access_key_id: str | None = None
     secret_access_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
+    temporary: str = "keys"
+    """R2: `signed` or `api` for credentials that end by themselves (`credentials.py`); `keys` uses the keys."""
+    account: str = ""
+    api_token: str | None = field(default=None, repr=False)
 
 
 def open_store(
@@ -37,10 +51,10 @@ def open_store(
     """A store for the location; no request is made yet. Raises `SettingsError` for a URL of no known kind."""
     if policy is None:
         policy = RetryPolicy(write_interval=0.0) if location.url.startswith("file:") else RetryPolicy()
-    return RetryingStore(_driver(location), clock, random or Random(), policy, observer=observe)
+    return RetryingStore(_driver(location, clock), clock, random or Random(), policy, observer=observe)
 
 
-def _driver(location: BucketLocation) -> Store:
+def _driver(location: BucketLocation, clock: Clock) -> Store:
     parts = urlsplit(location.url)
     if parts.scheme == "file" and parts.path:
         from supervisor.store.file import FileStore
@@ -54,8 +68,21 @@ def _driver(location: BucketLocation) -> Store:
             parts.path.strip("/"),
             endpoint_url=location.endpoint_url or "",
             region=location.region or "auto",
-            access_key_id=location.access_key_id or "",
-            secret_access_key=location.secret_access_key or "",
-            session_token=location.session_token or "",
+            credentials=_credentials(location, clock),
         )
     raise SettingsError(f"{location.url!r} is no bucket", hint="write it as s3://bucket[/prefix] or file:///directory")
+
+
+def _credentials(location: BucketLocation, clock: Clock) -> CredentialsProvider:
+    key_id, secret = location.access_key_id or "", location.secret_access_key or ""
+    if location.temporary == "keys":
+        return Fixed(Credentials(key_id, secret, location.session_token or ""))
+    parts = urlsplit(location.url)
+    host = urlsplit(location.endpoint_url or "").netloc
+    scope = Scope(location.account, parts.netloc, parts.path.strip("/"), host)
+    minter: Minter
+    if location.temporary == "signed":
+        minter = SignedHere(scope, parent_key_id=key_id, parent_secret=secret)
+    else:
+        minter = FromApi(scope, parent_key_id=key_id, api_token=location.api_token or "")
+    return Temporary(minter, clock)

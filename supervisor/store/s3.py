@@ -16,7 +16,15 @@ from http import HTTPStatus
 from typing import Any
 
 from supervisor.collector import collector_paused
-from supervisor.errors import ObjectNotFound, ObjectTooLarge, PreconditionFailed, StoreError, StoreUnavailable
+from supervisor.errors import (
+    ObjectNotFound,
+    ObjectTooLarge,
+    PreconditionFailed,
+    StoreError,
+    StoreRefused,
+    StoreUnavailable,
+)
+from supervisor.store.credentials import Credentials, CredentialsProvider
 from supervisor.store.keys import MAX_KEY_BYTES, check_key, check_prefix, check_range, check_size, key_problem
 from supervisor.store.protocol import ObjectInfo, StoredObject
 from supervisor.store.s3_errors import answer_of, translated
@@ -33,6 +41,7 @@ class S3Store:
     Args:
         bucket: the bucket's name; the bucket has to exist.
         prefix: goes before every key, with a slash between; may be empty.
+        credentials: asked for each request; when there are others, the client is made anew.
         endpoint_url: the server; empty for AWS itself.
         region: `auto` suits R2 and most others; AWS wants the bucket's.
         page_size: objects asked for in one request of a listing, at most 1000.
@@ -44,9 +53,7 @@ class S3Store:
         bucket: str,
         prefix: str = "",
         *,
-        access_key_id: str,
-        secret_access_key: str,
-        session_token: str = "",
+        credentials: CredentialsProvider,
         endpoint_url: str = "",
         region: str = "auto",
         page_size: int = 1000,
@@ -56,7 +63,9 @@ class S3Store:
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._endpoint_url = endpoint_url
         self._region = region
-        self._credentials = (access_key_id, secret_access_key, session_token)
+        self._credentials = credentials
+        self._used: Credentials | None = None
+        self._retired: Any = None
         self._page_size = page_size
         self._silence_seconds = silence_seconds
         self._opening = asyncio.Lock()
@@ -181,9 +190,10 @@ class S3Store:
 
     async def close(self) -> None:
         self._closed = True
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        clients, self._client, self._retired = (self._client, self._retired), None, None
+        for client in clients:
+            if client is not None:
+                await client.close()
 
     async def _download(self, key: str, limit: int | None, **options: str) -> tuple[dict[str, Any], bytes]:
         answer = await self._on_object("get_object", "read", key, **options)
@@ -239,31 +249,43 @@ class S3Store:
         except StoreError:
             raise
         except Exception as error:
-            raise translated(error, self._described(verb, key)) from error
+            told = translated(error, self._described(verb, key))
+            if isinstance(told, StoreRefused):
+                self._credentials.forget()
+            raise told from error
         return answer
 
     async def _connected(self) -> Any:
-        if self._client is None:
+        credentials = await self._credentials.get()
+        if credentials is not self._used:
             async with self._opening:
                 if self._closed:
                     raise StoreUnavailable(f"the store {self.url} is closed")
-                if self._client is None:
-                    self._filesystem = await asyncio.to_thread(self._make_filesystem)
-                    self._client = await self._filesystem.set_session()
+                if credentials is not self._used:
+                    await self._open(credentials)
         return self._filesystem
 
-    def _make_filesystem(self) -> Any:
+    async def _open(self, credentials: Credentials) -> None:
+        """A client with these credentials. The one before may be at work yet: it is closed when a third one comes,
+        which is after the second one's credentials are nearly over."""
+        filesystem = await asyncio.to_thread(self._make_filesystem, credentials)
+        client = await filesystem.set_session()
+        closing, self._retired = self._retired, self._client
+        self._filesystem, self._client, self._used = filesystem, client, credentials
+        if closing is not None:
+            await closing.close()
+
+    def _make_filesystem(self, credentials: Credentials) -> Any:
         with collector_paused():
             import s3fs  # takes half a second: after the port is bound, and off the loop
 
-        key, secret, token = self._credentials
         filesystem = s3fs.S3FileSystem(
             asynchronous=True,
             skip_instance_cache=True,
             use_listings_cache=False,
-            key=key,
-            secret=secret,
-            token=token or None,
+            key=credentials.access_key_id,
+            secret=credentials.secret_access_key,
+            token=credentials.session_token or None,
             endpoint_url=self._endpoint_url or None,
             client_kwargs={"region_name": self._signing_region()},
             config_kwargs={

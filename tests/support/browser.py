@@ -5,10 +5,12 @@ It is the distribution's own `chromium` (`make browser` installs it); playwright
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
+import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,31 @@ async def watched_page(context: BrowserContext) -> Watched:
 async def overflows(page: Page) -> bool:
     """Whether the page is wider than its window, so that a phone would scroll it sideways."""
     return bool(await page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
+
+
+@asynccontextmanager
+async def devtools(profile: Path) -> AsyncIterator[str]:
+    """A running browser that speaks CDP on a loopback port; yields its address."""
+    # An own process group: its helpers go with it.
+    process = await asyncio.create_subprocess_exec(
+        str(chromium_program()),
+        *_FLAGS,
+        "--headless=new",
+        "--remote-debugging-port=0",
+        f"--user-data-dir={profile}",
+        "about:blank",
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        port_file = profile / "DevToolsActivePort"
+        async with asyncio.timeout(60):
+            while not port_file.exists() or not port_file.read_text().strip():
+                assert process.returncode is None, "the browser has ended"
+                await asyncio.sleep(0.1)
+        yield f"http://127.0.0.1:{port_file.read_text().split()[0]}"
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()

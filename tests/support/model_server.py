@@ -1,6 +1,7 @@
 """A stand-in for the model providers: it answers with every `MARK-...` word that it was told by the user.
 
-OpenAI chat completions and responses, Anthropic messages, each streamed or not. So an answer proves which context came
+OpenAI chat completions, responses and embeddings, Anthropic messages, each streamed or not, with tool calls where they
+are told. So an answer proves which context came
 along: `marks=MARK-one,MARK-two`.
 """
 
@@ -12,6 +13,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import uuid4
 
 from aiohttp import web
 
@@ -26,6 +28,12 @@ class ModelServer:
         self._news = asyncio.Condition()
         self.delay = 0.0
         self.url = ""
+        self.script: list[tuple[str, dict[str, Any]]] = []
+        """Tools that are called next, one in each answer to a request that offers tools."""
+        self.runaway: tuple[str, dict[str, Any]] | None = None
+        """A tool that is called in every answer: a loop without end."""
+        self.arrived: list[tuple[str, str]] = []
+        """Path and credential of every request."""
 
     @property
     def last_marks(self) -> list[str]:
@@ -42,6 +50,9 @@ class ModelServer:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         document = await request.json()
+        self.arrived.append(
+            (request.path, request.headers.get("x-api-key") or request.headers.get("Authorization", ""))
+        )
         async with self._news:
             self.requests.append(document)
             self._news.notify_all()
@@ -49,11 +60,14 @@ class ModelServer:
         text = f"HEARD marks={','.join(marks_of(document))}"
         kind = request.path.rsplit("/", 1)[-1]
         if kind == "embeddings":
-            return web.json_response({"object": "list", "data": [], "model": "fake", "usage": {}})
+            return web.json_response(_embeddings(document))
         events = {"messages": _anthropic, "completions": _completions, "responses": _responses}.get(kind)
         if events is None:
             return web.json_response({"error": {"message": f"no {request.path}"}}, status=404)
-        plain, stream = events(text)
+        call = None
+        if document.get("tools"):
+            call = self.runaway or (self.script.pop(0) if self.script else None)
+        plain, stream = events(text) if call is None else _CALLS[kind](*call)
         if not document.get("stream"):
             return web.json_response(plain)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -158,6 +172,81 @@ def _responses(text: str) -> _Events:
         ("response.completed", {"type": "response.completed", "response": plain}),
     ]
     return plain, stream
+
+
+def _embeddings(document: dict[str, Any]) -> dict[str, Any]:
+    inputs = document["input"] if isinstance(document["input"], list) else [document["input"]]
+    vector = [1.0] + [0.0] * 255
+    data = [{"object": "embedding", "index": index, "embedding": vector} for index, _ in enumerate(inputs)]
+    return {"object": "list", "data": data, "model": "fake", "usage": {"prompt_tokens": 3, "total_tokens": 3}}
+
+
+def _anthropic_call(name: str, arguments: dict[str, Any]) -> _Events:
+    call = {"type": "tool_use", "id": f"toolu_{uuid4().hex[:12]}", "name": name}
+    plain, stream = _anthropic("")
+    plain = {**plain, "content": [{**call, "input": arguments}], "stop_reason": "tool_use"}
+    delta = {"type": "input_json_delta", "partial_json": json.dumps(arguments)}
+    stop = {"stop_reason": "tool_use", "stop_sequence": None}
+    events: list[tuple[str, Any]] = [
+        stream[0],
+        (
+            "content_block_start",
+            {"type": "content_block_start", "index": 0, "content_block": {**call, "input": {}}},
+        ),
+        ("content_block_delta", {"type": "content_block_delta", "index": 0, "delta": delta}),
+        ("content_block_stop", {"type": "content_block_stop", "index": 0}),
+        ("message_delta", {"type": "message_delta", "delta": stop, "usage": {"output_tokens": 5}}),
+        ("message_stop", {"type": "message_stop"}),
+    ]
+    return plain, events
+
+
+def _completions_call(name: str, arguments: dict[str, Any]) -> _Events:
+    plain, stream = _completions("")
+    function = {"name": name, "arguments": json.dumps(arguments)}
+    call = {"id": f"call_{uuid4().hex[:12]}", "type": "function", "function": function}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    plain = {**plain, "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}
+    first, last, done = stream
+    delta = {"role": "assistant", "tool_calls": [{"index": 0, **call}]}
+    events = [
+        ("", {**first[1], "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}),
+        ("", {**last[1], "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}),
+        done,
+    ]
+    return plain, events
+
+
+def _responses_call(name: str, arguments: dict[str, Any]) -> _Events:
+    plain, stream = _responses("")
+    text = json.dumps(arguments)
+    number = uuid4().hex[:12]
+    item = {"id": f"fc_{number}", "type": "function_call", "call_id": f"call_{number}", "name": name, "arguments": text}
+    begun = {**item, "arguments": "", "status": "in_progress"}
+    ended = {**item, "status": "completed"}
+    plain = {**plain, "output": [ended]}
+    at = {"output_index": 0, "item_id": item["id"]}
+    events: list[tuple[str, Any]] = [
+        stream[0],
+        (
+            "response.output_item.added",
+            {"type": "response.output_item.added", "output_index": 0, "item": begun},
+        ),
+        (
+            "response.function_call_arguments.delta",
+            {"type": "response.function_call_arguments.delta", **at, "delta": text},
+        ),
+        (
+            "response.function_call_arguments.done",
+            {"type": "response.function_call_arguments.done", **at, "arguments": text},
+        ),
+        ("response.output_item.done", {"type": "response.output_item.done", "output_index": 0, "item": ended}),
+        ("response.completed", {"type": "response.completed", "response": plain}),
+    ]
+    return plain, events
+
+
+_CALLS = {"messages": _anthropic_call, "completions": _completions_call, "responses": _responses_call}
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from supervisor.errors import (
     StoreError,
     StoreUnavailable,
 )
+from supervisor.store.credentials import Credentials, Fixed
 from supervisor.store.file import FileStore
 from supervisor.store.memory import MemoryStore
 from supervisor.store.open import BucketLocation, open_store
@@ -52,7 +53,9 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
                     await made.close()
                 return
             if request.param in ("s3", "rgw"):
-                made = S3Store(bucket.name, "prefix", endpoint_url=s3.url, page_size=10, **keys)
+                made = S3Store(
+                    bucket.name, "prefix", endpoint_url=s3.url, page_size=10, credentials=Fixed(Credentials(**keys))
+                )
             else:
                 location = BucketLocation(f"s3://{bucket.name}/prefix", s3.url, "auto", **keys)
                 made = open_store(location, clock=SystemClock(), policy=RetryPolicy(write_interval=0.0))
@@ -203,8 +206,7 @@ async def test_a_missing_bucket_is_not_an_empty_one(request: pytest.FixtureReque
     store = S3Store(
         "no-such-bucket-here",
         endpoint_url=s3.url,
-        access_key_id=s3.access_key_id,
-        secret_access_key=s3.secret_access_key,
+        credentials=Fixed(Credentials(s3.access_key_id, s3.secret_access_key)),
     )
     for operation in (store.get("HEAD"), store.stat("HEAD"), store.put_if_absent("HEAD", b""), keys(store, "")):
         with pytest.raises(BucketNotFound):

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from supervisor.errors import StoreRefused, StoreUnavailable
+from supervisor.store.credentials import Credentials, Fixed
 from supervisor.store.s3 import S3Store
 from tests.support.daemon import free_port
 from tests.support.s3 import Bucket, MotoServer
@@ -20,8 +21,7 @@ async def s3_store(endpoint_url: str, server: MotoServer, bucket: str, secret: s
         bucket,
         "agent",
         endpoint_url=endpoint_url,
-        access_key_id=server.access_key_id,
-        secret_access_key=secret or server.secret_access_key,
+        credentials=Fixed(Credentials(server.access_key_id, secret or server.secret_access_key)),
         silence_seconds=2.0,
     )
     try:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from agent_runtime.contract import AgentSettings, RuntimeFault
+from agent_runtime.contract import AgentSettings, Brokered, ModelEndpoint, RuntimeFault
 from agent_runtime.openclaw.config import configure
+from supervisor.broker.providers import providers
 
 ANTHROPIC = {"ANTHROPIC_API_KEY": "sk-ant-hidden-value"}
 
@@ -30,8 +31,26 @@ class Home:
     def write(self, config: object) -> None:
         self.path.write_text(config if isinstance(config, str) else json.dumps(config))
 
-    def configure(self, variables: dict[str, str] | None = None, *, token: str | None = None, port: int = 18789):  # type: ignore[no-untyped-def]
-        return configure(AgentSettings(self.place, self.place / "scratch", port, token, variables or {}))
+    def configure(  # type: ignore[no-untyped-def]
+        self,
+        variables: dict[str, str] | None = None,
+        *,
+        token: str | None = None,
+        port: int = 18789,
+        broker_port: int = 18790,
+        browser_url: str | None = None,
+    ):
+        variables = variables or {}
+        models = tuple(
+            ModelEndpoint(
+                provider.name, provider.dialect.value, provider.local_url(broker_port), provider.model, provider.named
+            )
+            for provider in providers(variables)
+        )
+        broker = Brokered(f"http://127.0.0.1:{broker_port}", "hidden-broker-token", models, browser_url)
+        return configure(
+            AgentSettings(self.place, self.place / "scratch", port, token, variables=variables, broker=broker)
+        )
 
 
 @pytest.fixture
@@ -52,7 +71,7 @@ def test_no_secret_stands_in_the_config(home: Home) -> None:
     home.configure({**ANTHROPIC, "TELEGRAM_BOT_TOKEN": "123:hidden-value"}, token="gateway-hidden-value")
     text = "".join(path.read_text() for path in home.place.rglob("*") if path.is_file())
     assert "hidden" not in text
-    assert home.config["models"]["providers"]["anthropic"]["apiKey"]["id"] == "ANTHROPIC_API_KEY"
+    assert home.config["models"]["providers"]["anthropic"]["apiKey"]["id"] == "MOLTINIT_BROKER_TOKEN"
     assert set(home.config["gateway"]["auth"]) == {"mode", "identityScopes", "trustedProxy"}
 
 
@@ -88,14 +107,40 @@ def test_what_the_front_door_depends_on_is_enforced(home: Home) -> None:
 
 
 def test_what_the_operator_changed_takes_effect_over_what_the_user_made_of_it(home: Home) -> None:
-    home.configure({**ANTHROPIC, "ANTHROPIC_BASE_URL": "https://one.example"})
+    telegram = {"TELEGRAM_BOT_TOKEN": "123:x", "TELEGRAM_DM_POLICY": "disabled"}
+    home.configure(telegram)
     config = home.config
-    config["models"]["providers"]["anthropic"]["baseUrl"] = "https://mine.example"
+    config["channels"]["telegram"]["dmPolicy"] = "pairing"
     home.write(config)
-    home.configure({**ANTHROPIC, "ANTHROPIC_BASE_URL": "https://one.example"})
-    assert home.config["models"]["providers"]["anthropic"]["baseUrl"] == "https://mine.example"
-    home.configure({**ANTHROPIC, "ANTHROPIC_BASE_URL": "https://two.example"})
-    assert home.config["models"]["providers"]["anthropic"]["baseUrl"] == "https://two.example"
+    home.configure(telegram)
+    assert home.config["channels"]["telegram"]["dmPolicy"] == "pairing"
+    home.configure({**telegram, "TELEGRAM_DM_POLICY": "allowlist"})
+    assert home.config["channels"]["telegram"]["dmPolicy"] == "allowlist"
+
+
+def test_a_provider_leads_to_the_broker_whatever_the_config_says(home: Home) -> None:
+    left_over = {"baseUrl": "https://api.anthropic.com", "apiKey": "sk-ant-of-another-time", "models": []}
+    home.write({"models": {"providers": {"anthropic": left_over, "mine": {"baseUrl": "https://mine.example"}}}})
+    home.configure(ANTHROPIC)
+    found = home.config["models"]["providers"]
+    assert found["anthropic"]["baseUrl"] == "http://127.0.0.1:18790/anthropic"
+    assert found["anthropic"]["api"] == "anthropic-messages"
+    assert "sk-ant" not in home.path.read_text()
+    assert found["mine"] == {"baseUrl": "https://mine.example"}
+    home.configure(ANTHROPIC, broker_port=4000)
+    assert home.config["models"]["providers"]["anthropic"]["baseUrl"] == "http://127.0.0.1:4000/anthropic"
+
+
+def test_the_browser_is_the_brokers_and_its_token_is_in_the_environment_alone(home: Home) -> None:
+    home.configure(browser_url="http://127.0.0.1:18790/browser")
+    profile = home.config["browser"]["profiles"]["remote"]
+    assert profile == {
+        "cdpUrl": "http://127.0.0.1:18790/browser?token=${MOLTINIT_BROKER_TOKEN}",
+        "attachOnly": True,
+    }
+    assert home.config["browser"]["defaultProfile"] == "remote"
+    home.configure()
+    assert "profiles" not in home.config.get("browser", {})
 
 
 def test_what_the_operator_took_away_goes_unless_somebody_made_it_his_own(home: Home) -> None:
@@ -180,7 +225,7 @@ def test_the_first_provider_there_is_gives_the_model(home: Home, variables: dict
     assert "cloudflare-ai-gateway" not in home.config["models"]["providers"], "that id names a plugin to be fetched"
 
 
-def test_the_ai_gateways_address_has_account_gateway_and_provider(home: Home) -> None:
+def test_a_provider_that_openclaw_does_not_know_comes_with_its_model(home: Home) -> None:
     home.configure(
         {
             "CLOUDFLARE_AI_GATEWAY_API_KEY": "k",
@@ -190,7 +235,8 @@ def test_the_ai_gateways_address_has_account_gateway_and_provider(home: Home) ->
         }
     )
     provider = home.config["models"]["providers"]["cf-ai-gw-workers-ai"]
-    assert provider["baseUrl"] == "https://gateway.ai.cloudflare.com/v1/acc/gw/workers-ai/v1"
+    assert provider["baseUrl"] == "http://127.0.0.1:18790/cf-ai-gw-workers-ai/v1"
+    assert provider["api"] == "openai-completions"
     assert provider["models"][0]["id"] == "@cf/x"
 
 

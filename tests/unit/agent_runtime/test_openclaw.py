@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_runtime.contract import AgentSettings, ExitVerdict, RuntimeFault
+from agent_runtime.contract import AgentSettings, Brokered, ExitVerdict, RuntimeFault
 from agent_runtime.openclaw.layout import LAYOUT
 from agent_runtime.openclaw.runtime import OpenClaw
 from agent_runtime.registry import make_runtime
@@ -57,11 +57,13 @@ def test_a_missing_program_is_told_with_what_to_do(tmp_path: Path, monkeypatch: 
 def test_the_gateway_inherits_nothing(tmp_path: Path, program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("R2_SECRET_ACCESS_KEY", "INVOCATION_ID", "NOTIFY_SOCKET", "OPENCLAW_CONTAINER"):
         monkeypatch.setenv(name, "leaked")
-    variables = {"ANTHROPIC_API_KEY": "k", "CDP_SECRET": "c"}
-    spec = OpenClaw(settings(tmp_path, program=program, token="the-token", variables=variables)).launch()
+    broker = Brokered("http://127.0.0.1:1", "the-token-of-the-broker")
+    variables = {"TELEGRAM_BOT_TOKEN": "t"}
+    spec = OpenClaw(settings(tmp_path, program=program, token="the-token", variables=variables, broker=broker)).launch()
     assert "leaked" not in spec.environment.values()
-    assert "CDP_SECRET" not in spec.environment
-    assert spec.environment["ANTHROPIC_API_KEY"] == "k"
+    assert spec.environment["TELEGRAM_BOT_TOKEN"] == "t"
+    assert spec.environment["MOLTINIT_BROKER_TOKEN"] == "the-token-of-the-broker"
+    assert "the-token" not in repr(broker)
     assert spec.environment["OPENCLAW_GATEWAY_PASSWORD"] == "the-token"
     assert "OPENCLAW_GATEWAY_TOKEN" not in spec.environment, "the gateway would not start with both"
     assert spec.environment["OPENCLAW_NO_RESPAWN"] == "1"

@@ -7,8 +7,16 @@ from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from supervisor.broker.accounts import Accounts
+from supervisor.broker.budget import Budget, Refusal, Reservation, Unit, Window
+from supervisor.broker.forward import Outcome
+from supervisor.broker.ledger import Ledger
+from supervisor.broker.prices import Price, Prices
+from supervisor.broker.usage import RequestReader
 from supervisor.health.metrics import Metrics
+from supervisor.health.problems import Problems
 from supervisor.health.resources import Resources, Usage
+from tests.support.clock import FakeClock
 
 
 def metrics_in_use() -> Metrics:
@@ -30,7 +38,22 @@ def metrics_in_use() -> Metrics:
     made.egress_denied(3)
     made.http_request("agent", 200)
     made.http_request("agent", 502)
+    _model_requests(made)
     return made
+
+
+def _model_requests(metrics: Metrics) -> None:
+    """One that is answered, and one that a budget refuses."""
+    clock = FakeClock()
+    budget = Budget({(Unit.REQUESTS, Window.DAY): 1}, soft=0.8, clock=clock)
+    prices = Prices({"model": Price(1.0, 1.0, 1.0, 1.0)})
+    accounts = Accounts(budget, Ledger(budget, prices, clock), clock=clock, metrics=metrics, problems=Problems(clock))
+    admitted = accounts.admit("anthropic", 1)
+    assert isinstance(admitted, Reservation)
+    request = RequestReader("model")
+    request.feed(b"x" * 1000)
+    accounts.settle("anthropic", admitted, request=request, meter=None, outcome=Outcome())
+    assert isinstance(accounts.admit("anthropic", 1), Refusal)
 
 
 @dataclass(frozen=True, order=True)

@@ -182,10 +182,39 @@ def test_half_a_group_is_an_error(environ: dict[str, str]) -> None:
 
 def test_the_agents_variables_are_handed_on_wrapped() -> None:
     settings = read({"ANTHROPIC_API_KEY": "sk-ant-1234567", "TELEGRAM_DM_POLICY": "open"})
-    assert settings.agent_variables["ANTHROPIC_API_KEY"].reveal() == "sk-ant-1234567"
+    assert "ANTHROPIC_API_KEY" not in settings.agent_variables, "the agent gets no key"
+    assert settings.broker.keys["ANTHROPIC_API_KEY"].reveal() == "sk-ant-1234567"
+    assert "sk-ant-1234567" in settings.secrets()
     assert settings.agent_variables["TELEGRAM_DM_POLICY"].reveal() == "open"
     assert "sk-ant" not in repr(settings)
     assert "sk-ant" not in f"{settings.agent_variables}"
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"MOLTINIT_BUDGET_DOLLARS_PER_DAY": "5"}, "MOLTINIT_PRICES"),
+        ({"MOLTINIT_BUDGET_TOKENS_PER_DAY": "0"}, "above 0"),
+        ({"MOLTINIT_BUDGET_SOFT": "1.5"}, "up to 1"),
+        ({"CF_AI_GATEWAY_TOKEN": "t"}, "CF_AI_GATEWAY_ACCOUNT_ID"),
+        ({"CF_AI_GATEWAY_ACCOUNT_ID": "0" * 32, "CF_AI_GATEWAY_GATEWAY_ID": "g"}, "CF_AI_GATEWAY_TOKEN"),
+        ({"ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": "http://proxy.example"}, "plain http"),
+        ({"WORKERS_AI_API_TOKEN": "t", "WORKERS_AI_MODEL": "m"}, "CF_ACCOUNT_ID"),
+        ({"MOLTINIT_BROWSER_URL": "ws://elsewhere.example"}, "plain http"),
+        ({"MOLTINIT_BROWSER_TOKEN": "t"}, "CF_ACCOUNT_ID"),
+        ({"CDP_SECRET": "s"}, "WORKER_URL"),
+    ],
+)
+def test_what_the_broker_cannot_work_with_is_found_before_anything_starts(variables: dict[str, str], told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        read(variables)
+
+
+def test_the_brokers_port_follows_the_agents() -> None:
+    assert read({}).broker.port == 18790
+    assert read({"MOLTINIT_AGENT_PORT": "4000"}).broker.port == 4001
+    assert not read({}).broker.insist
+    assert read({"MOLTINIT_BROKER_PORT": "4444"}).broker.insist
 
 
 def test_a_file_comes_second(tmp_path: Path) -> None:
