@@ -44,12 +44,8 @@ class Visitor:
             await asyncio.sleep(1)
 
     async def saved(self) -> None:
-        """Wait until nothing is left to save."""
-        while True:
-            snapshots = (await self.ask("/status"))["snapshots"]
-            if snapshots["last"] and not snapshots["pending"]:
-                return
-            await asyncio.sleep(0.5)
+        """A snapshot, committed."""
+        await self.ask("/api/admin/snapshots", {})
 
     async def socket(self, text: str) -> str:
         """What the agent says on a WebSocket."""
