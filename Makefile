@@ -12,7 +12,7 @@ WORKER := image/worker
 AXE := 4.14.1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup openclaw browser axe run test test-fast simulate crash-matrix mutants test-rgw ceph lint bench bench-broker bench-engine bench-peers bench-proxy load-proxy lock openapi clean
+.PHONY: help setup openclaw browser axe fuse run test test-fast simulate crash-matrix mutants test-rgw ceph lint bench bench-broker bench-engine bench-peers bench-proxy load-proxy lock openapi clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -71,7 +71,13 @@ axe: .cache/axe/$(AXE).stamp ## install axe-core, which checks the pages' access
 	@npm install --prefix .cache/axe --no-save --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error axe-core@$(AXE)
 	@touch $@
 
-test: setup openclaw browser axe ## run every test, the real gateway's included
+fuse:
+	@if [ -e /dev/fuse ] && ! ldconfig -p | grep -q libfuse.so.2 && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing libfuse"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libfuse2 >/dev/null; \
+	fi
+
+test: setup openclaw browser axe fuse ## run every test, the real gateway's included
 	@$(BIN)/python -m pytest
 
 test-fast: setup ## run the tests that need no gateway

@@ -417,6 +417,14 @@ class History:
         return self.kept
 
 
+class SickAtFirst(ScriptedAgent):
+    """Of its lives only the one with the script `FOREVER` ever answers the startup probe: without a probe that fails, a
+    program that exits at once may have been healthy for a moment."""
+
+    async def started(self) -> Probe:
+        return Probe(self.scripts[min(self.lives, len(self.scripts)) - 1] == FOREVER)
+
+
 async def crash_until(rig: Rig, *states: AgentState) -> AgentStatus:
     """Let it fail, and wait as long as it wants to wait, until it is in one of the states."""
     while rig.keeper.status.state not in states:
@@ -429,7 +437,7 @@ async def crash_until(rig: Rig, *states: AgentState) -> AgentStatus:
 
 async def test_a_config_that_no_repair_helps_is_rolled_back_before_the_agent_is_given_up() -> None:
     history = History()
-    agent = ScriptedAgent(["exit 1"] * 6 + [FOREVER], repair_script="exit 0", config_history=history)
+    agent = SickAtFirst(["exit 1"] * 6 + [FOREVER], repair_script="exit 0", config_history=history)
     async with kept(agent) as rig:
         status = await crash_until(rig, AgentState.HEALTHY, AgentState.CRASH_LOOP)
         assert status.state is AgentState.HEALTHY
@@ -440,7 +448,7 @@ async def test_a_config_that_no_repair_helps_is_rolled_back_before_the_agent_is_
 
 async def test_after_the_last_rung_the_agent_is_left_alone() -> None:
     history = History()
-    agent = ScriptedAgent(["exit 1"], repair_script="exit 0", config_history=history)
+    agent = SickAtFirst(["exit 1"], repair_script="exit 0", config_history=history)
     async with kept(agent) as rig:
         await crash_until(rig, AgentState.CRASH_LOOP)
         assert (agent.repairs, history.asked.count("roll back")) == (1, 1)
@@ -450,7 +458,7 @@ async def test_after_the_last_rung_the_agent_is_left_alone() -> None:
 
 async def test_a_config_that_cannot_be_started_on_is_rolled_back_as_soon_as_the_repair_has_not_helped() -> None:
     history = History()
-    agent = ScriptedAgent(["exit 78", "exit 78", FOREVER], repair_script="exit 0", config_history=history)
+    agent = SickAtFirst(["exit 78", "exit 78", FOREVER], repair_script="exit 0", config_history=history)
     async with kept(agent) as rig:
         await rig.reach(AgentState.HEALTHY)
         assert (agent.repairs, history.asked.count("roll back")) == (1, 1)
@@ -459,7 +467,7 @@ async def test_a_config_that_cannot_be_started_on_is_rolled_back_as_soon_as_the_
 
 @pytest.mark.parametrize("history", [History(kept=None), History(fault=RuntimeFault("the disk is full"))])
 async def test_where_there_is_nothing_to_go_back_to_nothing_is_said_to_have_been_rolled_back(history: History) -> None:
-    agent = ScriptedAgent(["exit 78", "exit 78", FOREVER], repair_script="exit 0", config_history=history)
+    agent = SickAtFirst(["exit 78", "exit 78", FOREVER], repair_script="exit 0", config_history=history)
     async with kept(agent) as rig:
         await rig.reach(AgentState.BACKING_OFF)
         assert rig.keeper.status.rolled_back == ""
@@ -477,7 +485,7 @@ async def test_a_config_is_remembered_once_a_life_has_been_healthy_on_it_for_a_m
 
 async def test_the_notice_of_a_rolled_back_config_ends_when_another_one_has_proven_itself() -> None:
     history = History(news=False)
-    agent = ScriptedAgent(["exit 78", "exit 78", FOREVER], repair_script="exit 0", config_history=history)
+    agent = SickAtFirst(["exit 78", "exit 78", FOREVER], repair_script="exit 0", config_history=history)
     async with kept(agent) as rig:
         await rig.reach(AgentState.HEALTHY)
         await rig.clock.advance(130)
