@@ -79,7 +79,7 @@ class AgentControl:
 
     def _seen(self) -> Document:
         status = self._keeper.status
-        return {"state": status.state.value, "pid": status.pid, "detail": status.detail}
+        return {"state": self._keeper.told_state.value, "pid": status.pid, "detail": status.detail}
 
     def _verdict(self) -> Document:
         """Healthy, or still on its way; anything else is an error."""

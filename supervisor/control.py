@@ -144,8 +144,7 @@ class Control:
                 uid=self._agent_uid() if self._keeper.status.pid else None,
                 restarts=self._keeper.status.restarts,
                 last_exit=exit_.code if exit_ else None,
-                # Held down until an operator starts it again, which people call stopped.
-                state=(AgentState.STOPPED if self._keeper.parked else self._keeper.status.state).value,
+                state=self._keeper.told_state.value,
             ),
             snapshots=SnapshotStatus(
                 last=_last(last), count=len(head.snapshots) if head else 0, pending=self._saver.pending

@@ -191,6 +191,12 @@ class Keeper:
         """Has somebody asked for the agent to stay down?"""
         return self._wishes.parked is not None
 
+    @property
+    def told_state(self) -> AgentState:
+        """The state for people: who stopped the agent calls it stopped, though it is held like one in a restore."""
+        held = self._status.state is AgentState.HELD
+        return AgentState.STOPPED if held and self.parked else self._status.state
+
     @asynccontextmanager
     async def held_down(self) -> AsyncIterator[None]:
         """Inside, the agent is down and stays down (a restore is put in place); afterwards it is started

@@ -35,10 +35,10 @@ async def test_an_operator_runs_the_agent_by_the_api(bucket: Bucket, tmp_path: P
 
         # Stopped, it stays down, and a restore leaves it so.
         code, stopped = await daemon.post("/api/admin/agent/stop")
-        assert (code, stopped["state"]) == (200, "held")
+        assert (code, stopped["state"]) == (200, "stopped")
         assert (await daemon.get("/readyz"))[0] == 503
         await daemon.post("/api/admin/restore", {"snapshot": synced["sequence"]})
-        assert (await daemon.status())["agent"]["state"] == "held"
+        assert (await daemon.status())["agent"]["state"] == "stopped"
         code, started = await daemon.post("/api/admin/agent/start")
         assert (code, started["state"]) == (200, "healthy")
         assert await history(daemon) == ["one"]

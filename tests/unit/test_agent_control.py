@@ -100,7 +100,7 @@ async def test_a_stopped_agent_stays_down_until_it_is_started() -> None:
         await rig.reach(AgentState.HEALTHY)
         pid = rig.keeper.status.pid
         assert pid is not None
-        assert await rig.control.stop() == {"state": "held", "pid": None, "detail": "stopped by an operator"}
+        assert await rig.control.stop() == {"state": "stopped", "pid": None, "detail": "stopped by an operator"}
         assert not running(pid)
         async with rig.keeper.held_down():
             pass
