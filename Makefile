@@ -47,6 +47,8 @@ $(OPENCLAW)/installed.stamp: image/openclaw/package.json image/openclaw/package-
 	@mkdir -p $(OPENCLAW)
 	@cp image/openclaw/package.json image/openclaw/package-lock.json $(OPENCLAW)/
 	@npm ci --prefix $(OPENCLAW) --ignore-scripts --no-audit --no-fund --loglevel=error
+	@# Its first start finishes the installation in its own directory, where the agent's user may not write.
+	@$(OPENCLAW)/node_modules/node-linux-*/bin/node $(OPENCLAW)/node_modules/openclaw/openclaw.mjs --version >/dev/null
 	@touch $@
 
 run: $(VENV)/runtime.stamp openclaw ## run an agent here, with its memory in .moltinit/bucket; Ctrl-C seals and stops

@@ -94,6 +94,7 @@ async def play(stage: Stage, bucket: Bucket) -> Play:
         **{name: value for name, value in stage.secrets.items() if name != "MOLTINIT_OPERATOR_TOKEN"},
         "MOLTINIT_AGENT": "echo",
         "MOLTINIT_AUTH": "none",
+        "WORKER_URL": "https://agent.example",
         "MOLTINIT_CONFIG": str(stage.config),
         "MOLTINIT_AGENT_MAX_PROCESSES": str(MAX_PROCESSES),
     }
