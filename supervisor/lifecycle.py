@@ -40,6 +40,9 @@ RETRY_LEAST, RETRY_MOST = 1.0, 10.0
 DOORS_SECONDS = 1.0
 """After this the front door opens even though the agent is not launched yet: somebody may want to know why."""
 
+UNREAD_ATTEMPTS = 3
+"""How often the last snapshot is taken again because something could not be read."""
+
 HANDOVER_MARGIN = 5.0
 """Seconds that a newcomer allows a holder beyond its grace, for the requests around it."""
 
@@ -252,6 +255,8 @@ class Lifecycle:
     async def _configure(self) -> None:
         await self._persist(self._check_version)
         await self._persist(self._prepare_agent)
+        # A restore may have taken long enough for a newcomer to give us up: two agents must not answer the same chat.
+        await self._persist(self._engine.refresh)
 
     async def _launch(self) -> None:
         self._launched.set()
@@ -306,8 +311,17 @@ class Lifecycle:
         if self._engine.ready:
             await self._take_final()
         self._end_background()
-        if self._engine.head is not None:
+        if self._engine.head is not None and self._fence is None:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        try:
             await self._engine.release()
+        except Fenced as error:
+            self._fenced(error)
+        except MoltinitError as error:
+            # All is committed: the next life waits a few seconds for us, and goes on.
+            self._log.warning("release.failed", code=error.code, error=error.message)
 
     # -- what the phases are made of
 
@@ -400,7 +414,7 @@ class Lifecycle:
             await self._saver.save("drain")
 
     async def _take_final(self) -> None:
-        pause = RETRY_LEAST / 2
+        pause, unread_again = RETRY_LEAST / 2, 0
         while True:
             self._unsealed = "the last snapshot is not committed"
             try:
@@ -415,8 +429,12 @@ class Lifecycle:
                 await self._clock.sleep(pause)
                 pause = min(pause * 2, RETRY_MOST)
             else:
-                self._unsealed = f"the shrink guard kept it aside: {taken.shrunk}" if taken.shrunk else ""
-                return
+                self._unsealed = _what_is_missing(taken)
+                if not taken.unread or unread_again == UNREAD_ATTEMPTS:
+                    return
+                # What is committed is not all there is; the repository is still held.
+                unread_again += 1
+                await self._clock.sleep(pause)
 
     async def _keep_aside(self) -> None:
         """Fenced: nothing may be committed, but nothing is thrown away either."""
@@ -494,6 +512,15 @@ class Lifecycle:
         except Fenced as error:
             self._fenced(error)
             raise
+
+
+def _what_is_missing(taken: Taken) -> str:
+    """Why the last snapshot is not the whole of it; empty where it is."""
+    if taken.shrunk:
+        return f"the shrink guard kept it aside: {taken.shrunk}"
+    if taken.unread:
+        return f"{len(taken.unread)} files could not be read, among them {taken.unread[0]!r}; they are as saved before"
+    return ""
 
 
 def _as_error(error: MoltinitError | RuntimeFault | OSError) -> MoltinitError:

@@ -71,8 +71,8 @@ NEXT: dict[Phase, dict[Outcome, Phase]] = {
         Outcome.FENCED: Phase.DRAIN,
         Outcome.FAILED: Phase.DRAIN,
     },
-    Phase.DRAIN: {Outcome.DONE: Phase.SEAL, Outcome.FAILED: Phase.SEAL},
-    Phase.SEAL: {Outcome.DONE: Phase.EXIT, Outcome.FAILED: Phase.EXIT},
+    Phase.DRAIN: {Outcome.DONE: Phase.SEAL, Outcome.FENCED: Phase.SEAL, Outcome.FAILED: Phase.SEAL},
+    Phase.SEAL: {Outcome.DONE: Phase.EXIT, Outcome.FENCED: Phase.EXIT, Outcome.FAILED: Phase.EXIT},
 }
 """What follows a phase that ended so."""
 

@@ -48,7 +48,10 @@ def strays() -> list[Process]:
     table = process_table()
     me = os.getpid()
     pids = set(table) - {me} if me == 1 else descendants(me, table)
-    return [table[pid] for pid in pids if table[pid].alive and not table[pid].kernel]
+    # What is in our own session is part of this program and ends with it (a process that copies databases for the last
+    # snapshot); the agent, and all that it starts, is in others.
+    own = os.getsid(0)
+    return [table[pid] for pid in pids if table[pid].alive and not table[pid].kernel and table[pid].session != own]
 
 
 async def end(find: Find, *, reap: Callable[[], object], term_seconds: float, kill_seconds: float) -> Ended:

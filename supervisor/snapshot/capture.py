@@ -34,7 +34,7 @@ from supervisor.snapshot.rules import Classes, SkipRules
 from supervisor.snapshot.scan import Found, Scan, Signature, scan
 from supervisor.snapshot.sqlite import MAGIC, SIDE_FILES, Busy, Damaged, owner_of_side_file
 from supervisor.snapshot.sqlite_client import DatabaseCopies, Server
-from supervisor.snapshot.tree import Blob, Entry, Tree
+from supervisor.snapshot.tree import LATEST_NS, Blob, Entry, Tree
 
 READ_ATTEMPTS = 3
 """How often a file that changes while it is read is read again before it is stored as torn."""
@@ -199,7 +199,7 @@ class _Run:
             walked_at = time.time_ns()
             walked = walk()
         self._skipped.update(walked.skipped)
-        self._unread.extend(walked.unreadable)
+        self._unread.extend((*walked.unreadable, *walked.left_out))
         self._carry_over(walked.unreadable)
         self._take_names(walked)
         self._read_files(walked, walked_at)
@@ -480,7 +480,7 @@ class _Run:
             path,
             draft.kind,
             stat.S_IMODE(signature.mode),
-            signature.mtime_ns,
+            max(-LATEST_NS, min(signature.mtime_ns, LATEST_NS)),
             blobs,
             draft.link,
             draft.flags,

@@ -9,12 +9,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 
 import msgspec
 
-from supervisor.snapshot.format import MAX_DEPTH
+from supervisor.snapshot.format import MAX_DEPTH, MAX_PATH_BYTES
 from supervisor.snapshot.rules import SkipRules
 
 
@@ -63,11 +63,13 @@ class Found(msgspec.Struct, frozen=True, gc=False):
 @dataclass(frozen=True, slots=True)
 class Scan:
     """All names in path order, how many were left out for which reason, and the directories that could not be read
-    (what was known of them before must be carried over: unread is not empty)."""
+    (what was known of them before must be carried over: unread is not empty). `left_out` are some of the names that no
+    snapshot can hold."""
 
     found: dict[str, Found]
     skipped: dict[str, int]
     unreadable: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 _SPECIAL = {
@@ -89,7 +91,12 @@ def scan(root: str | os.PathLike[str], rules: SkipRules) -> Scan:
     finally:
         os.close(fd)
     walk.names.sort(key=lambda found: found.path)
-    return Scan({found.path: found for found in walk.names}, dict(walk.skipped), tuple(walk.unreadable))
+    return Scan(
+        {found.path: found for found in walk.names}, dict(walk.skipped), tuple(walk.unreadable), tuple(walk.left_out)
+    )
+
+
+LEFT_OUT_NAMES = 10
 
 
 class _Walk:
@@ -97,6 +104,7 @@ class _Walk:
         self.names: list[Found] = []
         self.skipped: Counter[str] = Counter()
         self.unreadable: list[str] = []
+        self.left_out: deque[str] = deque(maxlen=LEFT_OUT_NAMES)
         self._rules = rules
 
     def below(self, fd: int, prefix: str, depth: int) -> None:
@@ -127,8 +135,10 @@ class _Walk:
         if kind in _SPECIAL:
             self.skipped[_SPECIAL[kind]] += 1
             return False
-        if is_directory and depth >= MAX_DEPTH:
+        if depth >= MAX_DEPTH or (len(path) * 3 > MAX_PATH_BYTES and len(os.fsencode(path)) > MAX_PATH_BYTES):
+            # No reader takes it: with it the whole snapshot could not be restored.
             self.skipped["too-deep"] += 1
+            self.left_out.append(path)
             return False
         self.names.append(Found(path, Signature.of(status), status.st_nlink))
         return is_directory

@@ -165,7 +165,8 @@ class Snapshotter:
             consistent: the agent is not running, so the tree holds still by itself.
             accept_shrink: promote the snapshot even though it drops most of the tree.
             compact: store content anew that is scattered over many small packs, where that is due.
-            release: let go of the repository with the commit; where nothing is committed, nothing is let go of.
+            release: let go of the repository with the commit; where nothing is committed, or something could not be
+                read, nothing is let go of.
 
         Raises `Fenced`, store errors (nothing is lost: the next snapshot takes up what this one could not), and
         `CaptureFailed`.
@@ -183,11 +184,13 @@ class Snapshotter:
                     record, base, shrunk = await self._describe(captured, uploads, accept_shrink)
             if not wanted:
                 self._state.known = captured.known
+                # A compaction may have stored content anew: what the next tree refers to is in use from now on.
+                self._unindexed = (*self._unindexed, captured.tree)
                 return self._taken(None, captured, uploads, started, None)
             record = fmt.replace_record(
                 record, taken_at=taken_at, reason=reason, consistent=bool(still), pin=pin, note=note
             )
-            head = await self._claim.commit(record, self._retention, release=release)
+            head = await self._claim.commit(record, self._retention, release=release and not captured.unread)
             self._commit_state(captured, base, promoted=record.promoted)
             committed = next((r for r in head.snapshots if r.manifest == record.manifest), record)
             return self._taken(committed, captured, uploads, started, shrunk)

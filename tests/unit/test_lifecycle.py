@@ -201,6 +201,8 @@ def store() -> Bucket:
 
 def test_every_ending_of_every_phase_leads_on_and_all_ways_end() -> None:
     assert set(NEXT) == set(Phase) - {Phase.EXIT}
+    for phase in {Phase.DRAIN, Phase.SEAL}:
+        assert Outcome.FENCED in NEXT[phase]
     for phase in INTERRUPTIBLE - {Phase.BOOT, Phase.CLAIM}:
         assert {Outcome.STOPPED, Outcome.FENCED, Outcome.FAILED} <= NEXT[phase].keys()
     order = list(Phase)
@@ -362,5 +364,62 @@ async def test_a_restore_in_place_holds_the_agent_down_meanwhile(tmp_path: Path,
     task.result()
     assert (rig.life.root / "said").read_text() == "one"
     assert rig.agent.events == ["held", "configured", "let go"]
+    rig.stop.stop_requested.set()
+    assert await rig.exit_code() == ExitCode.OK
+
+
+async def test_a_life_that_is_superseded_while_it_stops_keeps_its_state_aside_and_says_fenced(
+    tmp_path: Path, store: Bucket
+) -> None:
+    rig = Rig(tmp_path / "a", store)
+    other = Life(store, tmp_path / "b")
+
+    async def supersede() -> None:
+        (rig.life.root / "said").write_text("only here")
+        await other.boot()
+        other.engine.close()
+
+    rig.agent.before_stop = supersede
+    await rig.until(Phase.SERVE)
+    rig.stop.stop_requested.set()
+    assert await rig.exit_code() == ExitCode.FENCED
+    assert [info.key async for info in store.list("rescue/")]
+
+
+async def test_a_life_that_was_superseded_before_its_launch_starts_no_agent(tmp_path: Path, store: Bucket) -> None:
+    rig = Rig(tmp_path / "a", store)
+    rig.agent.faults = [RuntimeFault("not yet")]
+    await rig.until(Phase.CONFIGURE)
+    other = Life(store, tmp_path / "b")
+    await other.boot()
+    other.engine.close()
+    assert await rig.exit_code() == ExitCode.FENCED
+    assert "launched" not in rig.agent.events
+
+
+async def test_a_last_snapshot_that_lacks_something_is_tried_again_and_then_told_by_the_exit_code(
+    tmp_path: Path, store: Bucket
+) -> None:
+    rig = Rig(tmp_path, store)
+    await rig.until(Phase.SERVE)
+    with (rig.life.root / "huge").open("wb") as file:
+        file.truncate(1 << 40)
+    rig.stop.stop_requested.set()
+    assert await rig.exit_code() == ExitCode.SEAL_INCOMPLETE
+    head = rig.life.engine.head
+    assert head is not None
+    assert head.state == "released"
+
+
+async def test_a_repository_that_cannot_be_let_go_of_costs_the_next_life_a_wait_and_this_one_nothing(
+    tmp_path: Path, store: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(tmp_path, store)
+    await rig.until(Phase.SERVE)
+
+    async def refused() -> None:
+        raise StoreUnavailable("no")
+
+    monkeypatch.setattr(rig.life.engine, "release", refused)
     rig.stop.stop_requested.set()
     assert await rig.exit_code() == ExitCode.OK

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from supervisor.init.processes import Process, read_process
-from supervisor.init.strays import Ended, end
+from supervisor.init.strays import Ended, end, strays
 
 STUBBORN = "trap '' TERM; echo up; while :; do sleep 0.05; done"
 
@@ -68,3 +68,16 @@ async def test_who_cannot_be_ended_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     assert ended == Ended(left=(process.pid,))
     process.kill()
     finish(process)
+
+
+def test_what_is_in_our_own_session_is_part_of_this_program_and_no_stray() -> None:
+    own = subprocess.Popen(["sleep", "60"])
+    other = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        found = {row.pid for row in strays()}
+    finally:
+        for process in (own, other):
+            process.kill()
+            process.wait(10)
+    assert other.pid in found
+    assert own.pid not in found

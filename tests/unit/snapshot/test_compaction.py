@@ -75,3 +75,22 @@ async def test_a_copy_of_compacted_content_refers_to_where_it_is_now(tmp_path: P
         write(life.root / f"copy-{number}", f"{number}".encode() * 500)
     await life.engine.take("change")
     assert {blob.frame.pack for blob in life.engine._writer.tree.blobs()} == before
+
+
+async def test_what_a_compaction_without_news_has_stored_is_not_collected_under_the_next_snapshot(
+    tmp_path: Path,
+) -> None:
+    store = memory_store()
+    life = Life(store, tmp_path / "a")
+    await life.boot()
+    for number in range(40):
+        write(life.root / f"file-{number}", f"{number}".encode() * 500)
+        await life.engine.take("change")
+    life.engine._collector._young = 0.0
+    assert (await life.engine.take("change", compact=True)).record is None, "the tree is the same"
+    await life.engine.collect()
+    write(life.root / "news", b"news")
+    await life.engine.take("change")
+    again = Life(store, tmp_path / "b")
+    await again.boot()
+    assert picture(life.root) == picture(again.root)

@@ -565,3 +565,28 @@ def _counted(start: Callable[[DatabaseCopies], None], calls: list[str]) -> Calla
         start(copies)
 
     return counted
+
+
+async def test_what_no_reader_would_take_never_gets_into_a_snapshot(tmp_path: Path) -> None:
+    store = memory_store()
+    life = Life(store, tmp_path / "first")
+    await life.boot()
+    (life.root / "stays").write_bytes(b"content")
+    (life.root / "future").write_bytes(b"content")
+    os.utime(life.root / "future", (13_569_465_600, 13_569_465_600))  # the year 2400
+    for depth, name in ((20, "n" * 250), (300, "d")):  # too long; too deep
+        fd = os.open(life.root, os.O_RDONLY)
+        for _ in range(depth):
+            os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+            os.mkdir(name, dir_fd=fd)
+            inner = os.open(name, os.O_RDONLY, dir_fd=fd)
+            os.close(fd)
+            fd = inner
+        os.close(fd)
+    taken = await life.engine.take("change")
+    assert any(path.count("/") >= 255 for path in taken.unread)
+    assert any(len(path) > 4096 for path in taken.unread)
+    later = Life(store, tmp_path / "later")
+    await later.boot()
+    assert (later.root / "stays").read_bytes() == b"content"
+    assert (later.root / "future").read_bytes() == b"content"
