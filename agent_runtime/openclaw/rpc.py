@@ -44,7 +44,7 @@ class Rpc:
     async def __aenter__(self) -> Rpc:
         import aiohttp
 
-        self._session = aiohttp.ClientSession()
+        self._session = aiohttp.ClientSession(trace_configs=[_straight()])
         try:
             self._socket = await self._session.ws_connect(self._url, max_msg_size=MAX_MESSAGE_BYTES)
             self.hello = await self._connect()
@@ -100,7 +100,8 @@ class Rpc:
             if message.get("ok"):
                 payload = message.get("payload")
                 return payload if isinstance(payload, dict) else {}
-            error = message.get("error") or {}
+            told = message.get("error")
+            error = told if isinstance(told, dict) else {}
             raise RpcError(str(error.get("code", "error")), str(error.get("message", "no message")))
 
     async def event(self, name: str) -> dict[str, Any]:
@@ -128,9 +129,22 @@ class Rpc:
             raise RpcError("unreachable", f"the gateway closed the connection ({self._socket.close_code})")
         try:
             document = json.loads(message.data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RpcError("unreachable", "the gateway sent no JSON") from error
         return document if isinstance(document, dict) else {}
+
+
+def _straight() -> aiohttp.TraceConfig:
+    """aiohttp follows a redirect of the handshake, and the gateway may belong to somebody else by now: it must not send
+    the daemon, with its rights and its network, to any address."""
+    import aiohttp
+
+    async def refuse(session: aiohttp.ClientSession, context: Any, parameters: Any) -> None:
+        raise aiohttp.ClientError("the answer is a redirect")
+
+    config = aiohttp.TraceConfig()
+    config.on_request_redirect.append(refuse)
+    return config
 
 
 async def within(seconds: float, work: Any) -> Any:

@@ -11,6 +11,7 @@ from yarl import URL
 
 from supervisor.broker.cdp import Browser
 from supervisor.broker.keys import Keyring
+from supervisor.straight import straight
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """A screenshot of a long page, as base64 within one message."""
@@ -44,6 +45,7 @@ class Remote:
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS),
+            trace_configs=[straight()],
             trust_env=False,
         )
 

@@ -30,6 +30,7 @@ from supervisor.http.bodies import body_of, refuse_codings, too_large
 from supervisor.http.bridge import MAX_MESSAGE_BYTES, Patience, bridge
 from supervisor.http.identity import Identity
 from supervisor.http.operations import Operations
+from supervisor.straight import straight
 
 CONNECT_SECONDS = 5.0
 CLOSE_SECONDS = 2.0
@@ -61,6 +62,7 @@ class Proxy:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True, use_dns_cache=False),
             cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[straight()],
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
         )

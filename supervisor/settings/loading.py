@@ -155,7 +155,10 @@ def _build(reader: _Reader, cwd: Path, is_root: bool, in_image: bool) -> Setting
     explicit_token = reader.secret("MOLTINIT_OPERATOR_TOKEN")
     auth = _auth(reader, listen[0], explicit_token or gateway_token)
     # Beside Access a token counts only where it was meant to: moltworker hands on the gateway's in any case.
-    operator_token = explicit_token if auth == "access" else explicit_token or gateway_token
+    # Nor one that the agent knows, whatever it is called.
+    known_to_agent = explicit_token is not None and explicit_token == gateway_token
+    beside_access = None if known_to_agent else explicit_token
+    operator_token = beside_access if auth == "access" else explicit_token or gateway_token
     worker_url = reader.text("WORKER_URL")
     agent_variables = {
         option.name: Secret(reader.found[option.name].text) for option in options.AGENT if option.name in reader.found

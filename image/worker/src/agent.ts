@@ -286,8 +286,8 @@ export class Agent extends Container<Env> {
   /** The operator's, or one that nobody else knows, of this agent alone. */
   private async operatorToken(): Promise<string> {
     const { MOLTINIT_OPERATOR_TOKEN: own, OPENCLAW_GATEWAY_TOKEN: gateway, MOLTBOT_GATEWAY_TOKEN: old } = this.env;
-    const configured = own || gateway || old;
-    if (configured) return configured;
+    // The agent knows the gateway's token: whoever talks it into telling must not be an operator by it.
+    if (own && own !== gateway && own !== old) return own;
     let token = await this.ctx.storage.get<string>("token");
     if (token === undefined) {
       token = [...crypto.getRandomValues(new Uint8Array(32))].map((byte) => byte.toString(16).padStart(2, "0")).join("");

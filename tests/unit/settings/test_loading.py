@@ -287,3 +287,12 @@ def test_the_agents_page_has_origins_unless_nobody_knows_them(
     environ: dict[str, str], origins: tuple[str, ...]
 ) -> None:
     assert read(environ).agent_origins == origins
+
+
+def test_beside_access_a_token_that_the_agent_knows_makes_nobody_an_operator() -> None:
+    access = {"CF_ACCESS_TEAM_DOMAIN": "team.cloudflareaccess.com", "CF_ACCESS_AUD": "aud"}
+    shared = {**access, "MOLTBOT_GATEWAY_TOKEN": "t" * 20, "MOLTINIT_OPERATOR_TOKEN": "t" * 20}
+    assert read(shared).operator_token is None
+    token = read({**shared, "MOLTINIT_OPERATOR_TOKEN": "o" * 20}).operator_token
+    assert token is not None
+    assert token.reveal() == "o" * 20
