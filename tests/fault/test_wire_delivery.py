@@ -24,7 +24,7 @@ from tests.support.trees import write
 from tests.support.wire import Fault, Forward, Wire, says, wire_before
 
 QUICK = RetryPolicy(deadline=8.0, base=0.02, cap=0.1, attempt=1.0, write_interval=0.0)
-SHORT = RetryPolicy(deadline=0.5, base=0.02, cap=0.1, attempt=0.3, unknown_size=0, write_interval=0.0)
+SHORT = RetryPolicy(deadline=2.0, base=0.02, cap=0.1, attempt=1.5, unknown_size=0, write_interval=0.0)
 
 
 def at(fault: Fault, *, method: str = "", part: str = "", times: int = 10**6) -> Fault:
