@@ -29,6 +29,7 @@ from agent_runtime.openclaw.healthy import HealthyConfig
 from agent_runtime.openclaw.identity import IDENTITY_HEADERS, PASSWORD_VARIABLE, introduction
 from agent_runtime.openclaw.layout import CONFIG, LAYOUT, SKILLS, STATE, databases
 from agent_runtime.openclaw.leases import remove_leases
+from agent_runtime.openclaw.own_directory import have_own_directory
 from agent_runtime.openclaw.program import Program, find_program
 from agent_runtime.openclaw.providers import broker_environment
 from agent_runtime.openclaw.rpc import Rpc, RpcError
@@ -123,7 +124,7 @@ class OpenClaw:
         program = self._find()
         uid = os.getuid() if self._settings.uid is None else self._settings.uid
         locks = Path(f"/tmp/openclaw-state-locks-{uid}")  # whatever TMPDIR says
-        for directory in (self._settings.home / STATE, self._settings.scratch / "tmp", locks):
+        for directory in (self._settings.home / STATE, self._settings.scratch / "tmp"):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         compile_cache.use(program, self._compile_cache, {uid})
         return LaunchSpec(
@@ -131,7 +132,7 @@ class OpenClaw:
             environment=self._environment(program),
             directory=self._settings.home,
             reads=(program.node, program.package.parent, *(place for place in SKILLS if place.is_dir())),
-            writes=(locks,),
+            writes=(locks,) if have_own_directory(locks, uid) else (),
         )
 
     def _environment(self, program: Program) -> dict[str, str]:

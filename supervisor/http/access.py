@@ -92,6 +92,9 @@ class AccessGatekeeper:
         refuse_cross_site(method, headers, self._origins)
         return require_operator(visitor, access)
 
+    def spends(self, headers: Headers) -> bool:
+        return self._bearers.among(headers)
+
     async def close(self) -> None:
         await self._keys.close()
 
@@ -109,7 +112,7 @@ class AccessGatekeeper:
             "service" if identity.is_service else "access",
             operator=trusted or self._rules.operates(identity.name),
             address=headers.get(ADDRESS_HEADER, "")[:64],
-            spent_authorization=trusted,
+            spent_authorization=self.spends(headers),
         )
 
     def _by_bearer(self, headers: Headers, peer: str) -> Visitor:

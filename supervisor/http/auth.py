@@ -77,6 +77,10 @@ class Gatekeeper(Protocol):
         """
         ...
 
+    def spends(self, headers: Headers) -> bool:
+        """Whether an Authorization header is for the front door, whoever is asking and for what."""
+        ...
+
     async def close(self) -> None:
         """Give back connections."""
         ...
@@ -116,7 +120,10 @@ class LoopbackGatekeeper:
             )
         refuse_cross_site(method, headers, self._origins)
         via = self._bearers.recognise(headers)
-        return Visitor(OPERATOR, via or "loopback", operator=True, spent_authorization=via is not None)
+        return Visitor(OPERATOR, via or "loopback", operator=True, spent_authorization=self.spends(headers))
+
+    def spends(self, headers: Headers) -> bool:
+        return self._bearers.among(headers)
 
     async def close(self) -> None:
         return None

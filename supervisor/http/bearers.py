@@ -27,6 +27,11 @@ class Bearers:
         secret = _secret_of(offered[0]) if len(offered) == 1 else None
         return None if secret is None else self.name_of(secret)
 
+    def among(self, headers: CIMultiDictProxy[str]) -> bool:
+        """Whether one of the secrets is in an Authorization header, be it one of several."""
+        offered = map(_secret_of, headers.getall("Authorization", []))
+        return any(secret is not None and self.name_of(secret) is not None for secret in offered)
+
     def name_of(self, secret: str) -> str | None:
         """What this secret is called, found in constant time."""
         digest = _digest(secret)

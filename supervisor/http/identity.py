@@ -38,8 +38,8 @@ class Identity:
         self._identity_headers = identity_headers
         self._origins = Origins(public_origins)
 
-    def to_agent(self, request: web.Request, visitor: Visitor) -> CIMultiDict[str]:
-        """The headers of a request as the agent gets them."""
+    def to_agent(self, request: web.Request, visitor: Visitor, *, spent: bool = False) -> CIMultiDict[str]:
+        """The headers of a request as the agent gets them; `spent` as in `Proxy.handle`."""
         host = request.headers.get("Host", "")
         caller = Caller(
             name="" if visitor is ANYONE else visitor.name,
@@ -50,7 +50,7 @@ class Identity:
         )
         return passing.to_agent(
             request.headers,
-            spent_authorization=visitor.spent_authorization,
+            spent_authorization=spent or visitor.spent_authorization,
             introduction=self._introduce(caller),
             identity_headers=self._identity_headers,
         )

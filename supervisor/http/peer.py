@@ -7,6 +7,7 @@ the agent's own user all the same: an injected agent would otherwise restore, fo
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import os
 import socket
@@ -70,23 +71,29 @@ class NotTheAgent:
         own = transport.get_extra_info("sockname") if transport is not None else None
         if transport is None or not peer or not own:
             return None
-        if not is_local(peer[0], own[0]):
+        scope = peer[3] if len(peer) == 4 else 0
+        if not is_local(peer[0], own[0], scope):
             return ELSEWHERE
         if transport not in self._known:
-            self._known[transport] = owner(peer[:2], own[:2])
+            self._known[transport] = owner(peer[:2], own[:2], scope)
         return self._known[transport]
 
 
-def is_local(peer: str, own: str) -> bool:
-    """Is it a connection of this machine with itself? That is so for its other addresses, too."""
-    return peer == own or _plain(peer).is_loopback
+def is_local(peer: str, own: str, scope: int = 0) -> bool:
+    """Is it a connection of this machine with itself? A client may take any address of the machine for its own end,
+    whatever address it connects to.
+
+    Args:
+        scope: the interface of a link-local `peer`.
+    """
+    return peer == own or _plain(peer).is_loopback or _plain(own).is_loopback or _is_ours(peer, scope)
 
 
-def owner(peer: Address, own: Address) -> int | None:
+def owner(peer: Address, own: Address, scope: int = 0) -> int | None:
     """The user id of the process that holds the socket at `peer`, connected with `own`; None where there is no such
-    socket (any more)."""
+    socket (any more). `scope` as for `is_local`."""
     try:
-        return _ask_kernel(peer, own)
+        return _ask_kernel(peer, own, scope)
     except OSError:
         return _look_up(peer, own)
 
@@ -96,14 +103,27 @@ def _plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return plain.ipv4_mapped or plain if isinstance(plain, ipaddress.IPv6Address) else plain
 
 
-def _ask_kernel(peer: Address, own: Address) -> int | None:
+def _is_ours(address: str, scope: int) -> bool:
+    """Can it be bound? Asked each time: addresses come and go. What cannot be found out counts as ours: such a peer is
+    asked for its user, and refused where it has none."""
+    plain = _plain(address)
+    four = plain.version == 4
+    try:
+        with socket.socket(socket.AF_INET if four else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(plain), 0) if four else (str(plain), 0, 0, scope if plain.is_link_local else 0))
+    except OSError as error:
+        return error.errno != errno.EADDRNOTAVAIL
+    return True
+
+
+def _ask_kernel(peer: Address, own: Address, scope: int = 0) -> int | None:
     """sock_diag(7): one socket by its addresses. A socket that nobody holds any more has inode 0, and its user id
     means nothing."""
     for family in (socket.AF_INET, socket.AF_INET6):
         packed = [_packed(address, family) for address in (peer[0], own[0])]
         if packed[0] is None or packed[1] is None:
             continue
-        identity = struct.pack("!HH", peer[1], own[1]) + packed[0] + packed[1] + struct.pack("=I", 0) + NO_COOKIE
+        identity = struct.pack("!HH", peer[1], own[1]) + packed[0] + packed[1] + struct.pack("=I", scope) + NO_COOKIE
         request = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, ANY_STATE) + identity
         header = struct.pack("=IHHII", 16 + len(request), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, 1, 0)
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG) as kernel:

@@ -79,11 +79,12 @@ class Proxy:
             await self._session.close()
 
     async def handle(
-        self, request: web.Request, visitor: Visitor, *, most_bytes: int | None = None
+        self, request: web.Request, visitor: Visitor, *, spent: bool = False, most_bytes: int | None = None
     ) -> web.StreamResponse:
         """Pass one request on. An answer that breaks off is broken off: never ended as if it were whole.
 
         Args:
+            spent: the Authorization header is the front door's, though it was not asked who the visitor is.
             most_bytes: of the request's body; None sets no limit.
 
         Raises:
@@ -95,7 +96,7 @@ class Proxy:
         address = self._operations.gateway()
         if address is None or self._session is None:
             return self._unavailable(request)
-        headers = self._identity.to_agent(request, visitor)
+        headers = self._identity.to_agent(request, visitor, spent=spent)
         if most_bytes is not None:
             headers.popall("Cookie", None)  # a stranger's request must not borrow a browser's session with the agent
         headers.setdefault("Host", f"{address[0]}:{address[1]}")  # HTTP/1.0 may come without

@@ -148,8 +148,10 @@ class FrontDoor:
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         if self._webhooks.takes(request.method, request.raw_path, upgrade=wants_websocket(request)):
+            # Nobody asks here who it is, but an operator's client may say it all the same.
+            spent = self._gatekeeper.spends(request.headers)
             async with self._webhooks.visit():
-                return await self._proxy.handle(request, ANYONE, most_bytes=MAX_WEBHOOK_BYTES)
+                return await self._proxy.handle(request, ANYONE, spent=spent, most_bytes=MAX_WEBHOOK_BYTES)
         visitor = await self._gatekeeper.admit(request.method, request.headers, Access.USER, peer=request.remote or "")
         request[VISITOR] = visitor
         if is_navigation(request) and (clean := without_token(request.raw_path)) is not None:

@@ -57,8 +57,7 @@ class TokenGatekeeper:
     def _identify(self, headers: Headers, peer: str) -> Visitor:
         if self._sessions.valid(headers):
             # Another Authorization header beside a session is the agent's own business.
-            spent = self._bearers.recognise(headers) is not None
-            return Visitor(OPERATOR, "session", operator=True, spent_authorization=spent)
+            return Visitor(OPERATOR, "session", operator=True, spent_authorization=self.spends(headers))
         if "Authorization" in headers:
             self._attempts.check(peer)
             via = self._bearers.recognise(headers)
@@ -69,6 +68,9 @@ class TokenGatekeeper:
             "The operator token is missing or wrong.",
             hint="Send it as 'Authorization: Bearer …', or open /_admin/login in a browser.",
         )
+
+    def spends(self, headers: Headers) -> bool:
+        return self._bearers.among(headers)
 
     async def close(self) -> None:
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import itertools
 import json
 import os
 import resource
@@ -202,13 +203,40 @@ def ask_the_front_door_as_an_operator(facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _request(facts: dict[str, Any], host: str, method: str, path: str, body: str) -> str:
+@attempt
+def ask_the_front_door_from_every_address_of_the_machine(facts: dict[str, Any]) -> dict[str, Any]:
+    """A client chooses its own end: any of the machine's addresses, to the loopback address or to another of them."""
+    answers = []
+    ours = own_addresses()
+    for source in ours:
+        for host in ("127.0.0.1", *ours):
+            for method, path, body in facts["operator_requests"]:
+                answers.append((f"{path} {source} to {host}", _request(facts, host, method, path, body, source)))
+                if not answers[-1][1]:
+                    break  # there is no way from here to there
+    return {
+        "loot": [text for _, text in answers],
+        "won": [f"{what}: {text[:40]}" for what, text in answers if text and " 403 " not in text.split("\r\n")[0]],
+    }
+
+
+def own_addresses() -> list[str]:
+    """The machine's, as everybody may read them; `%` and the interface's name behind a link-local one."""
+    rows = [line.split() for line in read("/proc/net/fib_trie").splitlines()]
+    found = {before[1] for before, row in itertools.pairwise(rows) if row[:3] == ["/32", "host", "LOCAL"]}
+    for digits, _, _, scope, _, name in (line.split() for line in read("/proc/net/if_inet6").splitlines()):
+        address = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(digits))
+        found.add(f"{address}%{name}" if scope == "20" else address)
+    return sorted(found)
+
+
+def _request(facts: dict[str, Any], host: str, method: str, path: str, body: str, source: str | None = None) -> str:
     text = (
         f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{facts['port']}\r\nConnection: close\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
     )
     try:
-        with socket.create_connection((host, facts["port"]), 5) as connection:
+        with connect_from(source, host, facts["port"]) as connection:
             connection.sendall(text.encode())
             answer = b""
             while piece := connection.recv(65536):
@@ -216,6 +244,24 @@ def _request(facts: dict[str, Any], host: str, method: str, path: str, body: str
             return answer.decode("latin-1")
     except OSError:
         return ""
+
+
+def connect_from(source: str | None, host: str, port: int) -> socket.socket:
+    """Raises `OSError`, also where the two addresses are of different families."""
+    if source is None:
+        return socket.create_connection((host, port), 5)
+    family, _, _, _, near = socket.getaddrinfo(source, 0, type=socket.SOCK_STREAM)[0]
+    far = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4]
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(0.5)  # some pairs lead nowhere, and nobody says so
+        connection.bind(near)
+        connection.connect(far)
+        connection.settimeout(5)
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 @attempt

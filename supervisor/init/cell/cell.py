@@ -89,7 +89,9 @@ class Cell:
                 "oom_score_adj": OOM_SCORE,
                 "limits": self._rlimits(),
                 "reads": paths.readable((*spec.reads, *self._reads), self._hidden),
-                "writes": paths.writable(self._own, (*spec.writes, *self._writes), self._hidden),
+                "writes": paths.writable(
+                    self._own, self._writes, self._hidden, paths.owned(spec.writes, self.user.uid)
+                ),
             }
         ).encode()
 

@@ -137,12 +137,17 @@ def _ruleset(writes: "list[str]", reads: "list[str]") -> "tuple[int | None, dict
 
 
 def _grant(ruleset: int, path: str, access: int) -> bool:
+    """Not where a link lies on the way: paths were resolved when the orders were given, so somebody put it there since,
+    and it may lead anywhere."""
     try:
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        is_directory = os.fstat(fd).st_mode & 0o170000 == 0o040000
+        kind = os.fstat(fd).st_mode & 0o170000
+        if kind == 0o120000 or os.readlink(f"/proc/self/fd/{fd}") != path:
+            return False
+        is_directory = kind == 0o040000
         rule = struct.pack("=Qi", access if is_directory else access & FOR_FILES, fd)
         done: bool = libc.syscall(SYS_LANDLOCK_ADD_RULE, ruleset, LANDLOCK_RULE_PATH_BENEATH, rule, 0) == 0
         return done

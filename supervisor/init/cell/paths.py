@@ -3,7 +3,9 @@ holds something hidden is granted by its other entries."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -22,18 +24,73 @@ PRIVATE = ("/etc/moltinit", "/etc/shadow", "/etc/gshadow", "/etc/ssh", "/etc/ssl
 """To be hidden where the agent shares the supervisor's user; another user cannot read them in the first place. Not
 hidden from that one, since what is put into /etc later (a new resolv.conf) would then be out of reach, too."""
 
+MOST_LINKS = 40
+"""As many as the kernel follows on the way to a file."""
+
 
 def readable(extra: Iterable[Path], hidden: Collection[Path]) -> list[str]:
     """Grants for reading and executing: the system and `extra`, but nothing at or below `hidden`."""
     return _grants((*SYSTEM, *map(str, extra)), hidden)
 
 
-def writable(own: Iterable[Path], extra: Iterable[Path], hidden: Collection[Path]) -> list[str]:
-    """Grants for everything: the agent's `own` directories, which may lie inside a hidden one, `extra`, and the
-    temporary directories that hold nothing hidden."""
+def writable(
+    own: Iterable[Path], extra: Iterable[Path], hidden: Collection[Path], asked: Iterable[Path] = ()
+) -> list[str]:
+    """Grants for everything: the agent's `own` directories, which may lie inside a hidden one, `extra`, what its
+    program `asked` for (see `owned`), and the temporary directories that hold nothing hidden.
+
+    Where the way to one of them leads through another, there is no grant of its own: the other one covers it, unless
+    the agent has put a link in its place, which may lead anywhere.
+    """
     secret = _resolved(hidden)
-    shared = [path for path in SHARED if not any(_below(other, os.path.realpath(path)) for other in secret)]
-    return [*map(str, own), *_grants(map(str, extra), hidden), *shared, *DEVICES]
+    shared = [path for path in _resolved(SHARED) if not any(_below(other, path) for other in secret)]
+    grants = list(shared)
+    for path in sorted(map(str, own), key=_depth):
+        if not _leads_through(path, grants):
+            grants.append(os.path.realpath(path))
+    for path in sorted(map(str, extra), key=_depth):
+        if not _leads_through(path, grants):
+            grants += _around(os.path.realpath(path), secret)
+    for path in map(str, asked):
+        if not _leads_through(path, grants):
+            grants += _around(path, secret)
+    return list(dict.fromkeys([*grants, *_resolved(DEVICES)]))
+
+
+def owned(paths: Iterable[Path], uid: int) -> list[Path]:
+    """Those of `paths` that are directories of this user, and no links to any; what leads to them is resolved."""
+    kept = []
+    for path in paths:
+        place = Path(os.path.realpath(path.parent), path.name)
+        with contextlib.suppress(OSError):
+            status = place.lstat()
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == uid:
+                kept.append(place)
+    return kept
+
+
+def _leads_through(path: str, directories: Collection[str]) -> bool:
+    """Is anything on the way to `path`, links followed, an entry of one of these directories or of one below?"""
+    way, rest, links = "/", _parts(os.path.join(os.getcwd(), path)), 0
+    while rest:
+        if any(_below(way, directory) for directory in directories):
+            return True
+        part = rest.pop(0)
+        if part == "..":
+            way = os.path.dirname(way)
+            continue
+        step = os.path.join(way, part)
+        try:
+            target = os.readlink(step)
+        except OSError:  # no link
+            way = step
+            continue
+        links += 1
+        if links > MOST_LINKS:
+            return True
+        way = "/" if target.startswith("/") else way
+        rest = _parts(target) + rest
+    return False
 
 
 def _grants(paths: Iterable[str], hidden: Collection[Path]) -> list[str]:
@@ -44,7 +101,15 @@ def _grants(paths: Iterable[str], hidden: Collection[Path]) -> list[str]:
     return list(dict.fromkeys(grants))
 
 
-def _resolved(paths: Iterable[Path]) -> list[str]:
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
+def _depth(path: str) -> int:
+    return len(_parts(os.path.abspath(path)))
+
+
+def _resolved(paths: Iterable[str | Path]) -> list[str]:
     return [os.path.realpath(path) for path in paths]
 
 

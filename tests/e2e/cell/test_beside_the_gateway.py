@@ -25,6 +25,7 @@ ATTEMPTS = (
     "signal_the_supervisor_and_init",
     "read_the_supervisors_files",
     "ask_the_front_door_as_an_operator",
+    "ask_the_front_door_from_every_address_of_the_machine",
     "become_root",
 )
 

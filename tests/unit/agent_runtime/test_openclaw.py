@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import sys
 from pathlib import Path
@@ -42,6 +43,24 @@ def test_the_named_program_is_run_by_the_node_beside_it(tmp_path: Path, program:
     assert "node-linux" in spec.argv[0]
     assert spec.argv[1:] == (str(program), "gateway", "run", "--port", "18789")
     assert runtime.repair() is not None
+
+
+def test_a_link_in_the_place_of_its_lock_directory_is_removed_and_not_asked_for(tmp_path: Path, program: Path) -> None:
+    uid = 1_000_000 + os.getpid()  # of nobody, so the name is nobody's and the directory is not the agent's
+    locks = Path(f"/tmp/openclaw-state-locks-{uid}")
+    runtime = OpenClaw(settings(tmp_path, program=program, uid=uid))
+    locks.symlink_to(tmp_path)
+    try:
+        assert runtime.launch().writes == ()
+        assert not locks.is_symlink()
+    finally:
+        locks.unlink() if locks.is_symlink() else locks.rmdir()
+
+
+def test_its_lock_directory_is_asked_for_where_it_is_its_own(tmp_path: Path, program: Path) -> None:
+    assert OpenClaw(settings(tmp_path, program=program)).launch().writes == (
+        Path(f"/tmp/openclaw-state-locks-{os.getuid()}"),
+    )
 
 
 def test_a_missing_program_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,6 +123,7 @@ async def front_door(
     *,
     keeper: Gatekeeper | None = None,
     operations: FakeOperations | None = None,
+    host: str = "127.0.0.1",
     **options: Any,
 ) -> AsyncIterator[Door]:
     """Run a front door in mode `none` unless told otherwise."""
@@ -130,7 +131,7 @@ async def front_door(
     log = RecordingLog()
     keeper = keeper or gatekeeper("none", listen_host="127.0.0.1", operator_token=None)
     front = FrontDoor(operations, keeper, log, **options)
-    listener = listen("127.0.0.1", 0)
+    listener = listen(host, 0)
     port = listener.getsockname()[1]
     await front.start(listener)
     try:

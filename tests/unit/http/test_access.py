@@ -279,6 +279,31 @@ async def test_a_person_who_is_not_let_in_is_told_on_a_page(team: FakeAccess, cl
                 assert words in await answer.text()
 
 
+@pytest.mark.parametrize("secret", [OPERATOR_TOKEN, LOCAL])
+async def test_what_counts_beside_access_does_not_reach_the_agent_on_a_public_path(
+    team: FakeAccess, clock: FakeClock, secret: str
+) -> None:
+    seen: list[str | None] = []
+
+    async def agent(request: web.Request) -> web.Response:
+        assert secret not in str(request.raw_headers)
+        seen.append(request.headers.get("Authorization"))
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", agent)
+    async with (
+        agent_server(app) as address,
+        front_door(address, keeper=make(team, clock), public_paths=["/hooks/*"]) as door,
+        aiohttp.ClientSession() as session,
+    ):
+        for authorization in (f"Bearer {secret}", "Bearer a-webhooks-own"):
+            sent = {**header(team.token()), "Authorization": authorization}
+            async with session.post(door.url + "/hooks/x", headers=sent) as answer:
+                assert answer.status == 200
+    assert seen == [None, "Bearer a-webhooks-own"]
+
+
 async def test_through_the_door_the_agent_gets_neither_the_token_nor_what_was_forged(
     team: FakeAccess, clock: FakeClock
 ) -> None:

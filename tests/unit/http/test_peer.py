@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import socket
 import subprocess
@@ -12,6 +14,8 @@ from supervisor.http import peer
 from supervisor.http.answers import HttpError
 from supervisor.http.auth import Access
 from supervisor.http.peer import NotTheAgent, is_local, owner
+from tests.support.adversary import connect_from, own_addresses
+from tests.unit.http.support import TOKEN, front_door, token_keeper
 
 
 @pytest.fixture(params=["127.0.0.1", "::1"])
@@ -79,7 +83,64 @@ def test_a_connection_of_the_machine_with_itself_is_local_whatever_its_address()
     assert is_local("::1", "::1")
     assert is_local("::ffff:127.0.0.1", "::ffff:127.0.0.1")
     assert is_local("10.0.0.5", "10.0.0.5")
-    assert not is_local("10.0.0.6", "10.0.0.5")
+    assert not is_local("198.51.100.6", "198.51.100.5")
+    assert not is_local("2001:db8::6", "2001:db8::5")
+    assert not is_local("::ffff:198.51.100.6", "::ffff:198.51.100.5")
+
+
+def test_what_arrives_at_a_loopback_address_comes_from_this_machine_whatever_the_peer_calls_itself() -> None:
+    assert is_local("198.51.100.6", "127.0.0.1")
+    assert is_local("2001:db8::6", "::1")
+    assert is_local("::ffff:198.51.100.6", "::ffff:127.0.0.1")
+
+
+def test_every_address_of_the_machine_is_local_to_every_other() -> None:
+    found = own_addresses()
+    assert "127.0.0.1" in found
+    for address in found:
+        plain, _, interface = address.partition("%")
+        scope = socket.if_nametoindex(interface) if interface else 0
+        assert is_local(plain, "2001:db8::5" if ":" in plain else "198.51.100.5", scope)
+
+
+@pytest.mark.parametrize(
+    ("number", "local"), [(errno.EADDRNOTAVAIL, False), (errno.EMFILE, True), (errno.EACCES, True)]
+)
+def test_an_address_that_cannot_be_tried_counts_as_the_machines(
+    monkeypatch: pytest.MonkeyPatch, number: int, local: bool
+) -> None:
+    def refuse(*_: object) -> socket.socket:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    assert is_local("198.51.100.6", "198.51.100.5") is local
+
+
+@pytest.mark.parametrize("listening", ["127.0.0.1", "0.0.0.0", "::"])
+async def test_the_agent_is_refused_from_every_address_of_the_machine_to_every_other(listening: str) -> None:
+    """The test plays the agent, and even knows the operator's token."""
+    sources = own_addresses()
+    hosts = ["127.0.0.1"] if listening == "127.0.0.1" else sources
+    answers: dict[tuple[str, str], bytes] = {}
+    async with front_door(keeper=token_keeper(), refuse=NotTheAgent(os.getuid()).check, host=listening) as door:
+        head = f"GET /status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n"
+        for source in sources:
+            for host in hosts:
+                try:
+                    connection = connect_from(source, host, door.port)
+                except OSError:
+                    continue  # not of one family, or there is no way from here to there
+                connection.setblocking(False)
+                reader, writer = await asyncio.open_connection(sock=connection)
+                writer.write(head.encode())
+                answers[source, host] = await asyncio.wait_for(reader.read(), 10)
+                writer.close()
+                await writer.wait_closed()
+    assert ("127.0.0.1", "127.0.0.1") in answers
+    refused = {pair for pair, answer in answers.items() if b'"agent-refused"' in answer}
+    # From a global address to a link-local one, the kernel does not say which interface to ask about.
+    unknown = {pair for pair, answer in answers.items() if b'"peer-unknown"' in answer and "%" in pair[1]}
+    assert set(answers) == refused | unknown
 
 
 class _Hung:

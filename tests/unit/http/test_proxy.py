@@ -1,4 +1,5 @@
 import asyncio
+import base64
 import gzip
 import json
 from collections.abc import AsyncIterator
@@ -298,6 +299,36 @@ async def test_only_public_paths_pass_without_the_token(agent: Agent) -> None:
                 assert answer.status == 401
         async with session.delete(door.url + "/hooks/telegram") as answer:
             assert answer.status == 401
+
+
+@pytest.mark.parametrize("scheme", ["bearer", "basic", "one of two"])
+async def test_an_operators_token_that_is_sent_to_a_public_path_does_not_reach_the_agent(
+    agent: Agent, scheme: str
+) -> None:
+    basic = base64.b64encode(f"operator:{TOKEN}".encode()).decode()
+    sent = {
+        "bearer": [("Authorization", f"Bearer {TOKEN}")],
+        "basic": [("Authorization", f"Basic {basic}")],
+        "one of two": [("Authorization", "Bearer a-webhooks-own"), ("Authorization", f"bearer {TOKEN}")],
+    }[scheme]
+    callers: list[Caller] = []
+
+    def introduce(caller: Caller) -> dict[str, str]:
+        callers.append(caller)
+        return {}
+
+    options = {"keeper": token_keeper(), "public_paths": ["/hooks/*"], "identity": Identity(introduce)}
+    async with (
+        running(agent, **options) as (door, session),
+        session.post(door.url + "/hooks/x", headers=sent, data=b"{}") as answer,
+    ):
+        assert answer.status == 200
+        got = await answer.json()
+    names = {name.lower() for name, _ in got["headers"]}
+    assert "authorization" not in names
+    assert TOKEN not in json.dumps(got)
+    assert basic not in json.dumps(got)
+    assert [(caller.name, caller.operator) for caller in callers] == [("", False)], "a stranger all the same"
 
 
 async def test_ambiguous_framing_is_refused(agent: Agent) -> None:

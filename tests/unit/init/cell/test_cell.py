@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent_runtime.contract import LaunchSpec
+from supervisor.init.cell import paths
 from supervisor.init.cell.cell import Cell, Limits
 from supervisor.init.cell.measure import Finding
 from supervisor.init.cell.user import AgentUser, same_user
@@ -18,10 +19,12 @@ from supervisor.process.child import Child
 AGENT = AgentUser(54321, 54321, own=True)
 
 
-async def run(cell: Cell, script: str, directory: Path = Path("/"), **environment: str) -> list[str]:
+async def run(
+    cell: Cell, script: str, directory: Path = Path("/"), writes: tuple[Path, ...] = (), **environment: str
+) -> list[str]:
     """What a shell script in the cell says."""
     said = bytearray()
-    spec = LaunchSpec(("/bin/sh", "-c", script), {"PATH": os.defpath, **environment}, directory)
+    spec = LaunchSpec(("/bin/sh", "-c", script), {"PATH": os.defpath, **environment}, directory, writes=writes)
     child = Child.spawn(spec, output=said.extend, children=Children(), cell=cell)
     try:
         report = await child.entered()
@@ -109,6 +112,50 @@ async def test_further_paths_are_the_operators_will(tmp_path: Path) -> None:
     assert said[:2] == ["content", "content"]
     assert said[-1] == "refused"
     assert (writes / "file").read_text() == "content\nmore\n"
+
+
+async def test_a_link_in_place_of_a_directory_that_its_program_asks_for_opens_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, target = tmp_path / "shared", tmp_path / "target"
+    for directory in (shared, target):
+        directory.mkdir()
+    monkeypatch.setattr(paths, "SHARED", (str(shared),))
+    (shared / "locks").symlink_to(target)
+    script = f"echo in > {shared}/file && echo wrote; echo in > {target}/file || echo refused"
+    held = cell(same_user("a test"), writes=[shared / "locks"])
+    for one in (held, cell(same_user("a test"))):
+        said = await run(one, script, writes=(shared / "locks",))
+        assert said[0] == "wrote"
+        assert said[-1] == "refused"
+    assert list(target.iterdir()) == []
+
+
+class _Swapped(Cell):
+    """Somebody is quick: between the orders and the entrance, there is a link where a directory was."""
+
+    def swap(self, place: Path, target: Path) -> None:
+        self.place, self.target = place, target
+
+    def orders(self, spec: LaunchSpec) -> bytes:
+        orders = super().orders(spec)
+        self.place.rename(self.place.with_name("moved"))
+        self.place.symlink_to(self.target)
+        return orders
+
+
+@pytest.mark.parametrize("place", ["own", "own/inner"], ids=["the last name", "a name on the way"])
+async def test_a_link_that_appears_after_the_orders_opens_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(paths, "SHARED", ())
+    (tmp_path / "own" / "inner").mkdir(parents=True)
+    (tmp_path / "target" / "inner").mkdir(parents=True)
+    held = _Swapped(same_user("a test"), own=[], hidden=[], writes=[tmp_path / place])
+    held.swap(tmp_path / "own", tmp_path / "target")
+    said = await run(held, f"for d in . inner; do echo in > {tmp_path}/target/$d/file || echo refused; done")
+    assert said.count("refused") == 2
+    assert [path for path in (tmp_path / "target").rglob("*") if path.is_file()] == []
 
 
 async def test_it_does_not_reach_processes_outside_by_signals() -> None:
