@@ -165,6 +165,14 @@ class ExitVerdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class SanitiseReport:
+    """What was removed, and what could not be looked after."""
+
+    removed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigureReport:
     """What configuring changed: the names of the owned settings that were written, never their values."""
 
@@ -288,9 +296,10 @@ class AgentRuntime(Protocol):
         """Program files and directories worth reading into the page cache while the network works."""
         ...
 
-    def sanitise(self) -> tuple[str, ...]:
-        """Remove from a restored state what binds it to its last life (leases, locks, process ids); returns what was
-        removed, for the log. Called after a restore and before a launch, never beside a running agent."""
+    def sanitise(self) -> SanitiseReport:
+        """Remove from a restored state what binds it to its last life (leases, locks, process ids). Called after a
+        restore and before a launch, never beside a running agent. What it cannot remove is a note: whether that keeps
+        the agent from starting is seen when it starts."""
         ...
 
     def configure(self) -> ConfigureReport:

@@ -12,7 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from agent_runtime.contract import AgentRuntime, Brokered, ConfigHistory, ConfigureReport, LaunchSpec, RuntimeFault
+from agent_runtime.contract import (
+    AgentRuntime,
+    Brokered,
+    ConfigHistory,
+    ConfigureReport,
+    LaunchSpec,
+    RuntimeFault,
+    SanitiseReport,
+)
 from supervisor.assembly import agent_runtime
 from supervisor.errors import AgentError, DiskError
 from supervisor.init.cell.cell import Cell, Limits
@@ -214,7 +222,7 @@ class AsAgent:
         history = self._runtime.config_history
         return None if history is None else _HistoryAsAgent(history, self._rights)
 
-    def sanitise(self) -> tuple[str, ...]:
+    def sanitise(self) -> SanitiseReport:
         with self._rights.taken():
             return self._runtime.sanitise()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -20,6 +21,7 @@ from agent_runtime.contract import (
     ExitVerdict,
     LaunchSpec,
     Probe,
+    SanitiseReport,
     StateLayout,
 )
 from agent_runtime.openclaw import activity, compile_cache
@@ -28,7 +30,7 @@ from agent_runtime.openclaw.devices import GatewayDevices
 from agent_runtime.openclaw.healthy import HealthyConfig
 from agent_runtime.openclaw.identity import IDENTITY_HEADERS, PASSWORD_VARIABLE, introduction
 from agent_runtime.openclaw.layout import CONFIG, LAYOUT, SKILLS, STATE, databases
-from agent_runtime.openclaw.leases import remove_leases
+from agent_runtime.openclaw.leases import MOST_SECONDS, NotSanitised, remove_leases
 from agent_runtime.openclaw.program import Program, find_program
 from agent_runtime.openclaw.providers import broker_environment
 from agent_runtime.openclaw.rpc import Rpc, RpcError
@@ -39,6 +41,10 @@ EXIT_CONFIG = 78
 
 PREPARE_SECONDS = 5.0
 """For `gateway.suspend.prepare`, which takes a quarter of a second when the gateway is idle."""
+
+
+SANITISE_SECONDS = 30.0
+"""For all databases together: how many there are is up to the agent."""
 
 
 class OpenClaw:
@@ -91,16 +97,25 @@ class OpenClaw:
     def _compile_cache(self) -> Path:
         return self._settings.scratch / "tmp" / "node-compile-cache"
 
-    def sanitise(self) -> tuple[str, ...]:
-        removed = []
+    def sanitise(self) -> SanitiseReport:
+        removed, notes = [], []
+        deadline = time.monotonic() + SANITISE_SECONDS
         for database in databases(self._settings.home):
-            if count := remove_leases(database):
+            try:
+                count = remove_leases(database, min(MOST_SECONDS, max(0.0, deadline - time.monotonic())))
+            except NotSanitised as error:
+                notes.append(f"leases in {str(database)!r} are left: {error.message}; {error.hint}")
+                continue
+            if count:
                 removed.append(f"{count} leases in {database.name}")
         lock = self._settings.home / f"{CONFIG}.lock"
-        if lock.exists():
-            lock.unlink()
-            removed.append(lock.name)
-        return tuple(removed)
+        if os.path.lexists(lock):
+            try:
+                lock.unlink()
+                removed.append(lock.name)
+            except OSError as error:
+                notes.append(f"{lock} is left: {error.strerror}")
+        return SanitiseReport(tuple(removed), tuple(notes))
 
     def configure(self) -> ConfigureReport:
         try:
