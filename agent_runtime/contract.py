@@ -255,6 +255,13 @@ class DeviceRegistry(Protocol):
         ...
 
 
+class Stillness(Protocol):
+    """Is the agent still? Asked at any time within `AgentRuntime.quiesce`; once it is not, it stays so. A plain bool is
+    the answer of an agent that never changes its mind."""
+
+    def __bool__(self) -> bool: ...
+
+
 class AgentRuntime(Protocol):
     """One kind of agent. Methods that are not `async` may block on the local disk and are called in a thread."""
 
@@ -332,9 +339,10 @@ class AgentRuntime(Protocol):
         """The liveness probe: does the agent still answer? It depends on nothing outside the VM."""
         ...
 
-    def quiesce(self, seconds: float) -> AbstractAsyncContextManager[bool]:
-        """Hold the agent still for a snapshot, for at most `seconds`. Yields True while it is still, False where it
-        is busy or cannot; leaving the context lets it go on. Never raises for an agent that does not answer."""
+    def quiesce(self, seconds: float) -> AbstractAsyncContextManager[Stillness]:
+        """Hold the agent still for a snapshot, for at most `seconds`: then it goes on, and so does the snapshot. What
+        it yields is true while the agent is still, false where it is busy or cannot be held, or goes on again; leaving
+        the context lets it go on. Never raises for an agent that does not answer."""
         ...
 
     async def activity(self) -> Activity | None:

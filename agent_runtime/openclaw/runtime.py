@@ -23,11 +23,13 @@ from agent_runtime.contract import (
     Probe,
     SanitiseReport,
     StateLayout,
+    Stillness,
 )
 from agent_runtime.openclaw import activity, compile_cache
 from agent_runtime.openclaw.config import ConfigUnreadable, configure
 from agent_runtime.openclaw.devices import GatewayDevices
 from agent_runtime.openclaw.healthy import HealthyConfig
+from agent_runtime.openclaw.hold import Hold
 from agent_runtime.openclaw.identity import IDENTITY_HEADERS, PASSWORD_VARIABLE, introduction
 from agent_runtime.openclaw.layout import CONFIG, LAYOUT, SKILLS, STATE, databases
 from agent_runtime.openclaw.leases import MOST_SECONDS, NotSanitised, remove_leases
@@ -201,27 +203,28 @@ class OpenClaw:
     async def live(self) -> Probe:
         return await self._probe.ask("/healthz", lambda document: document.get("status") == "live")
 
-    def quiesce(self, seconds: float) -> AbstractAsyncContextManager[bool]:
+    def quiesce(self, seconds: float) -> AbstractAsyncContextManager[Stillness]:
         return self._quiesced(seconds)
 
     @asynccontextmanager
-    async def _quiesced(self, seconds: float) -> AsyncIterator[bool]:
+    async def _quiesced(self, seconds: float) -> AsyncIterator[Stillness]:
+        deadline = asyncio.get_running_loop().time() + seconds
         async with contextlib.AsyncExitStack() as stack:
-            rpc = await self._suspended(stack)
-            if rpc is None:
+            suspended = await self._suspended(stack, seconds)
+            if suspended is None:
                 yield False
                 return
-            connection, suspension = rpc
+            connection, suspension = suspended
+            hold = Hold(deadline, lambda: self._resume(connection, suspension))
             try:
-                # A hold that lasts longer than promised is none: the snapshot goes on, and counts as live.
-                yield True
+                yield hold
             finally:
-                await self._resume(connection, suspension)
+                await hold.end()
 
-    async def _suspended(self, stack: contextlib.AsyncExitStack) -> tuple[Rpc, str] | None:
+    async def _suspended(self, stack: contextlib.AsyncExitStack, seconds: float) -> tuple[Rpc, str] | None:
         """The connection and the suspension's id; None where the gateway is busy or does not answer."""
         try:
-            async with asyncio.timeout(PREPARE_SECONDS):
+            async with asyncio.timeout(min(PREPARE_SECONDS, seconds)):
                 rpc = await stack.enter_async_context(self._rpc())
                 answer = await rpc.call("gateway.suspend.prepare", {"requestId": str(uuid.uuid4()), "drain": False})
         except (RpcError, TimeoutError):
