@@ -67,6 +67,7 @@ class AgentSettings:
         operators: names of callers (`Caller.name`) who may do everything, as far as they are known beforehand.
         all_operate: whoever passes the front door may do everything.
         uid: the user that the agent is going to run as; None is the supervisor's.
+        gid: that user's group.
         broker: models and browser; None where the agent is not going to be started.
     """
 
@@ -80,6 +81,7 @@ class AgentSettings:
     operators: tuple[str, ...] = ("operator",)
     all_operate: bool = False
     uid: int | None = None
+    gid: int | None = None
     broker: Brokered | None = None
 
 

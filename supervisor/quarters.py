@@ -129,7 +129,7 @@ def move_in(settings: Settings, broker: Brokered | None = None) -> Quarters:
 
 
 def _quarters(settings: Settings, user: AgentUser, broker: Brokered | None) -> Quarters:
-    return Quarters(settings, user, agent_runtime(settings, broker, uid=user.uid), Passage(user))
+    return Quarters(settings, user, agent_runtime(settings, broker, uid=user.uid, gid=user.gid), Passage(user))
 
 
 def _programs(runtime: AgentRuntime) -> list[Path]:

@@ -142,7 +142,7 @@ class OpenClaw:
         locks = Path(f"/tmp/openclaw-state-locks-{uid}")  # whatever TMPDIR says
         for directory in (self._settings.home / STATE, self._settings.scratch / "tmp", locks):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        compile_cache.use(program, self._compile_cache, {uid})
+        compile_cache.use(program, self._compile_cache, uid, self._settings.gid)
         return LaunchSpec(
             argv=(str(program.node), str(program.script), *arguments),
             environment=self._environment(program),
