@@ -1,4 +1,4 @@
-"""Holding the gateway still for a snapshot; the real gateway is held in tests/e2e."""
+"""Holding the gateway still for a snapshot: for how long, and what is said of it."""
 
 from __future__ import annotations
 
