@@ -67,6 +67,7 @@ class AgentSettings:
         operators: names of callers (`Caller.name`) who may do everything, as far as they are known beforehand.
         all_operate: whoever passes the front door may do everything.
         uid: the user that the agent is going to run as; None is the supervisor's.
+        gid: that user's group.
         broker: models and browser; None where the agent is not going to be started.
     """
 
@@ -80,6 +81,7 @@ class AgentSettings:
     operators: tuple[str, ...] = ("operator",)
     all_operate: bool = False
     uid: int | None = None
+    gid: int | None = None
     broker: Brokered | None = None
 
 
@@ -165,6 +167,14 @@ class ExitVerdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class SanitiseReport:
+    """What was removed, and what could not be looked after."""
+
+    removed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigureReport:
     """What configuring changed: the names of the owned settings that were written, never their values."""
 
@@ -247,6 +257,13 @@ class DeviceRegistry(Protocol):
         ...
 
 
+class Stillness(Protocol):
+    """Is the agent still? Asked at any time within `AgentRuntime.quiesce`; once it is not, it stays so. A plain bool is
+    the answer of an agent that never changes its mind."""
+
+    def __bool__(self) -> bool: ...
+
+
 class AgentRuntime(Protocol):
     """One kind of agent. Methods that are not `async` may block on the local disk and are called in a thread."""
 
@@ -288,9 +305,10 @@ class AgentRuntime(Protocol):
         """Program files and directories worth reading into the page cache while the network works."""
         ...
 
-    def sanitise(self) -> tuple[str, ...]:
-        """Remove from a restored state what binds it to its last life (leases, locks, process ids); returns what was
-        removed, for the log. Called after a restore and before a launch, never beside a running agent."""
+    def sanitise(self) -> SanitiseReport:
+        """Remove from a restored state what binds it to its last life (leases, locks, process ids). Called after a
+        restore and before a launch, never beside a running agent. What it cannot remove is a note: whether that keeps
+        the agent from starting is seen when it starts."""
         ...
 
     def configure(self) -> ConfigureReport:
@@ -323,9 +341,10 @@ class AgentRuntime(Protocol):
         """The liveness probe: does the agent still answer? It depends on nothing outside the VM."""
         ...
 
-    def quiesce(self, seconds: float) -> AbstractAsyncContextManager[bool]:
-        """Hold the agent still for a snapshot, for at most `seconds`. Yields True while it is still, False where it
-        is busy or cannot; leaving the context lets it go on. Never raises for an agent that does not answer."""
+    def quiesce(self, seconds: float) -> AbstractAsyncContextManager[Stillness]:
+        """Hold the agent still for a snapshot, for at most `seconds`: then it goes on, and so does the snapshot. What
+        it yields is true while the agent is still, false where it is busy or cannot be held, or goes on again; leaving
+        the context lets it go on. Never raises for an agent that does not answer."""
         ...
 
     async def activity(self) -> Activity | None:

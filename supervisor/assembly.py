@@ -59,9 +59,11 @@ def connect(settings: Settings) -> tuple[Store, Repository]:
     return store, Repository(store, SystemClock(), new_id)
 
 
-def agent_runtime(settings: Settings, broker: Brokered | None = None, *, uid: int | None = None) -> AgentRuntime:
-    """The runtime of the configured agent, which is going to run as user `uid`; without a broker it is good for
-    everything but a start. Raises `AgentError`."""
+def agent_runtime(
+    settings: Settings, broker: Brokered | None = None, *, uid: int | None = None, gid: int | None = None
+) -> AgentRuntime:
+    """The runtime of the configured agent, which is going to run as user `uid` of group `gid`; without a broker it is
+    good for everything but a start. Raises `AgentError`."""
     try:
         return make_runtime(
             settings.agent,
@@ -76,6 +78,7 @@ def agent_runtime(settings: Settings, broker: Brokered | None = None, *, uid: in
                 operators=("operator", *settings.operators),
                 all_operate=settings.auth == "access" and not settings.operators,
                 uid=uid,
+                gid=gid,
                 broker=broker,
             ),
         )

@@ -364,11 +364,13 @@ class Lifecycle:
             self._log.info("upgrade.pinned", sequence=pinned.sequence, agent_version=pinned.agent_version)
 
     async def _prepare_agent(self) -> None:
-        removed = await asyncio.to_thread(self._runtime.sanitise)
+        sanitised = await asyncio.to_thread(self._runtime.sanitise)
+        for note in sanitised.notes:
+            self._log.warning("sanitise.note", note=note)
         report = await asyncio.to_thread(self._runtime.configure)
         for note in report.notes:
             self._log.warning("configure.note", note=note)
-        self._log.info("configure.done", changed=list(report.changed), sanitised=list(removed))
+        self._log.info("configure.done", changed=list(report.changed), sanitised=list(sanitised.removed))
 
     def _start(self, work: Coroutine[Any, Any, Any]) -> None:
         assert self._group is not None, "a phase runs within `run`"

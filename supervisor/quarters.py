@@ -12,7 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from agent_runtime.contract import AgentRuntime, Brokered, ConfigHistory, ConfigureReport, LaunchSpec, RuntimeFault
+from agent_runtime.contract import (
+    AgentRuntime,
+    Brokered,
+    ConfigHistory,
+    ConfigureReport,
+    LaunchSpec,
+    RuntimeFault,
+    SanitiseReport,
+)
 from supervisor.assembly import agent_runtime
 from supervisor.errors import AgentError, DiskError
 from supervisor.init.cell.cell import Cell, Limits
@@ -121,7 +129,7 @@ def move_in(settings: Settings, broker: Brokered | None = None) -> Quarters:
 
 
 def _quarters(settings: Settings, user: AgentUser, broker: Brokered | None) -> Quarters:
-    return Quarters(settings, user, agent_runtime(settings, broker, uid=user.uid), Passage(user))
+    return Quarters(settings, user, agent_runtime(settings, broker, uid=user.uid, gid=user.gid), Passage(user))
 
 
 def _programs(runtime: AgentRuntime) -> list[Path]:
@@ -214,7 +222,7 @@ class AsAgent:
         history = self._runtime.config_history
         return None if history is None else _HistoryAsAgent(history, self._rights)
 
-    def sanitise(self) -> tuple[str, ...]:
+    def sanitise(self) -> SanitiseReport:
         with self._rights.taken():
             return self._runtime.sanitise()
 

@@ -17,6 +17,7 @@ from agent_runtime.contract import (
     ExitVerdict,
     LaunchSpec,
     Probe,
+    SanitiseReport,
     StateLayout,
 )
 from agent_runtime.probing import HttpProbe
@@ -61,8 +62,8 @@ class Echo:
     def warm_files(self) -> tuple[Path, ...]:
         return (_PROGRAM,)
 
-    def sanitise(self) -> tuple[str, ...]:
-        return ()
+    def sanitise(self) -> SanitiseReport:
+        return SanitiseReport()
 
     def configure(self) -> ConfigureReport:
         self._settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypedDict
 
 from agent_runtime.openclaw.program import Program
 
@@ -22,6 +22,15 @@ FOLDER = "compile-cache"
 CODE = "code"
 NAME_SECONDS = 10.0
 """For a Node that does nothing but say a name: it takes 0.05 s."""
+
+
+class _User(TypedDict, total=False):
+    """What `subprocess` calls a user."""
+
+    user: int
+    group: int
+    extra_groups: list[int]
+
 
 _ASK = 'require("node:module").enableCompileCache(process.argv[1])'
 
@@ -41,7 +50,7 @@ def loaded_by_a_start(program: Program) -> tuple[Path, ...]:
     return tuple(Path(line) for line in lines if line)
 
 
-def use(program: Program, cache: Path, users: Iterable[int]) -> bool:
+def use(program: Program, cache: Path, uid: int, gid: int | None = None) -> bool:
     """Let a Node that looks into `cache` find the image's; returns whether it will.
 
     Only speed depends on it, so nothing is raised. A cache that is there already (the VM's own, from an earlier start)
@@ -49,7 +58,8 @@ def use(program: Program, cache: Path, users: Iterable[int]) -> bool:
 
     Args:
         cache: `$TMPDIR/node-compile-cache`.
-        users: the user ids that Node may run as.
+        uid: the user that Node is going to run as, and is asked as, where this process may choose.
+        gid: that user's group; None is the one of the same number.
     """
     source = brought(program)
     if source is None:
@@ -58,12 +68,11 @@ def use(program: Program, cache: Path, users: Iterable[int]) -> bool:
         places = [path.parent.relative_to(source / "node") for path in (source / "node").rglob(CODE)]
         if all(_linked(cache / place) for place in places):
             return True  # before, in this VM
-        name = _name(program)
+        name = _name(program, cache.parent, uid, uid if gid is None else gid)
         for place in places:
             (cache / place).mkdir(parents=True, exist_ok=True, mode=0o700)
-            for user in users:
-                with suppress(FileExistsError):
-                    os.symlink(source / "node" / place / CODE, cache / place / f"{name}-{user}")
+            with suppress(FileExistsError):
+                os.symlink(source / "node" / place / CODE, cache / place / name)
         return True
     return False
 
@@ -72,14 +81,27 @@ def _linked(place: Path) -> bool:
     return place.is_dir() and any(entry.is_symlink() for entry in place.iterdir())
 
 
-def _name(program: Program) -> str:
-    """How this Node names its caches on this machine, without the user. Raises `ValueError`, `OSError`."""
-    with tempfile.TemporaryDirectory() as scratch:
+def _name(program: Program, place: Path, uid: int, gid: int) -> str:
+    """How this Node names this user's caches on this machine. Raises `ValueError`, `OSError`, `SubprocessError`.
+
+    It writes below `place`, the user's own, with the user's rights: those that this thread has for files do
+    not reach a new program, and what it made as root this thread could not remove.
+    """
+    place.mkdir(parents=True, exist_ok=True, mode=0o700)
+    switch: _User = {"user": uid, "group": gid, "extra_groups": []} if os.getuid() == 0 and uid != 0 else {}
+    with tempfile.TemporaryDirectory(dir=place) as scratch:
         subprocess.run(
-            [program.node, "-e", _ASK, scratch], check=True, timeout=NAME_SECONDS, env={}, stdin=subprocess.DEVNULL
+            [program.node, "-e", _ASK, scratch],
+            check=True,
+            timeout=NAME_SECONDS,
+            env={},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            **switch,
         )
         (made,) = os.listdir(scratch)
-    name, separator, user = made.rpartition("-")
-    if not separator or user != str(os.getuid()):
-        raise ValueError(f"Node names its caches {made!r}, not ...-USER")
-    return name
+    if not made.endswith(f"-{uid}"):
+        raise ValueError(f"Node names its caches {made!r}, not ...-{uid}")
+    return made

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from agent_runtime.contract import AgentSettings, ConfigureReport, RuntimeFault
 from agent_runtime.openclaw.channels import channels
-from agent_runtime.openclaw.files import read_small, write_whole
+from agent_runtime.openclaw.files import MOST_BYTES, read_small, write_whole
 from agent_runtime.openclaw.identity import auth_settings
 from agent_runtime.openclaw.layout import CONFIG, LEGACY_CONFIGS, OWNED_BASE, SKILLS, STATE
 from agent_runtime.openclaw.merge import MISSING, Config, Owned, Rule, get, merge, put
 from agent_runtime.openclaw.providers import browser, providers
+
+MOST_JSON5 = 256 << 10
+"""Characters; its parser reads some 25,000 a second."""
 
 LOOPBACK = ["127.0.0.1", "::1"]
 
@@ -61,6 +65,14 @@ def _gateway(settings: AgentSettings) -> list[Owned]:
 def configure(settings: AgentSettings) -> ConfigureReport:
     """Merge the settings into the config on disk. Raises `RuntimeFault`; the file is replaced whole or not at all."""
     path = settings.home / CONFIG
+    try:
+        return _configure(settings, path)
+    except (RecursionError, UnicodeEncodeError) as error:
+        # Both pass the parser: nested so deep that nothing else walks it, or half of a surrogate pair.
+        raise ConfigUnreadable(f"{path} is not valid: {error}", hint=_UNREADABLE) from error
+
+
+def _configure(settings: AgentSettings, path: Path) -> ConfigureReport:
     notes = [*_adopt_legacy_name(path)]
     text, config = _read(path)
     notes += _bring_paths_home(config, settings.home)
@@ -77,24 +89,26 @@ def configure(settings: AgentSettings) -> ConfigureReport:
 
 def _adopt_legacy_name(path: Path) -> list[str]:
     """A state that came from an older name of the program; OpenClaw renames it only at its old place."""
-    if path.exists():
+    if os.path.lexists(path):
         return []
     for name in LEGACY_CONFIGS:
         legacy = path.with_name(name)
-        if legacy.exists():
+        if os.path.lexists(legacy) and stat.S_ISREG(legacy.lstat().st_mode):
             legacy.rename(path)
             return [f"{name} is now {path.name}"]
     return []
 
 
 def _read(path: Path) -> tuple[str | None, Config]:
+    content = read_small(path)
+    if content is None:
+        if not os.path.lexists(path):
+            return None, {}
+        raise ConfigUnreadable(
+            f"{path} cannot be read: it is not a plain file of at most {MOST_BYTES >> 20} MiB", hint=_UNREADABLE
+        )
     try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError:
-        return None, {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigUnreadable(f"{path} cannot be read: {error}", hint=_UNREADABLE) from error
-    try:
+        text = content.decode("utf-8")
         config = _parse(text)
     except ValueError as error:
         raise ConfigUnreadable(f"{path} is not valid: {error}", hint=_UNREADABLE) from error
@@ -111,6 +125,8 @@ def _parse(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
+        if len(text) > MOST_JSON5:
+            raise
         import json5
 
         return json5.loads(text)
@@ -151,7 +167,7 @@ def _is_below(path: str, home: Path) -> bool:
 def _read_base(path: Path) -> Mapping[tuple[str, ...], Any]:
     """What was written last time. Without it (or with a broken one) everything counts as new."""
     try:
-        rows = json.loads(path.read_text("utf-8"))
+        rows = json.loads(read_small(path) or b"[]")
         return {tuple(map(str, at)): value for at, value in rows}
-    except (OSError, ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return {}

@@ -8,8 +8,10 @@ the healthy one.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from agent_runtime.contract import RuntimeFault
 from agent_runtime.openclaw.files import read_small, write_whole
 from agent_runtime.openclaw.layout import CONFIG
 
@@ -48,11 +50,23 @@ class HealthyConfig:
 
     def roll_back(self) -> Path | None:
         """Put the last healthy config in place; returns where the broken one is kept, None where there is nothing to go
-        back to."""
+        back to. Raises `RuntimeFault`."""
         healthy, current = read_small(self._healthy), read_small(self._config)
         if healthy is None or healthy == current:
             return None
         if current is not None:
             write_whole(self._broken, current)
+        elif os.path.lexists(self._config):
+            self._set_aside()
         write_whole(self._config, healthy)
         return self._broken
+
+    def _set_aside(self) -> None:
+        """What is no small plain file (a link, a pipe, a directory) is kept as well, without being opened."""
+        try:
+            self._config.rename(self._broken)
+        except OSError as error:
+            raise RuntimeFault(
+                f"{self._config} is no plain file, and cannot be moved to {self._broken.name}: {error.strerror}",
+                hint=f"remove {self._broken}",
+            ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -20,15 +21,18 @@ from agent_runtime.contract import (
     ExitVerdict,
     LaunchSpec,
     Probe,
+    SanitiseReport,
     StateLayout,
+    Stillness,
 )
 from agent_runtime.openclaw import activity, compile_cache
 from agent_runtime.openclaw.config import ConfigUnreadable, configure
 from agent_runtime.openclaw.devices import GatewayDevices
 from agent_runtime.openclaw.healthy import HealthyConfig
+from agent_runtime.openclaw.hold import Hold
 from agent_runtime.openclaw.identity import IDENTITY_HEADERS, PASSWORD_VARIABLE, introduction
 from agent_runtime.openclaw.layout import CONFIG, LAYOUT, SKILLS, STATE, databases
-from agent_runtime.openclaw.leases import remove_leases
+from agent_runtime.openclaw.leases import MOST_SECONDS, NotSanitised, remove_leases
 from agent_runtime.openclaw.own_directory import have_own_directory
 from agent_runtime.openclaw.program import Program, find_program
 from agent_runtime.openclaw.providers import broker_environment
@@ -40,6 +44,10 @@ EXIT_CONFIG = 78
 
 PREPARE_SECONDS = 5.0
 """For `gateway.suspend.prepare`, which takes a quarter of a second when the gateway is idle."""
+
+
+SANITISE_SECONDS = 30.0
+"""For all databases together: how many there are is up to the agent."""
 
 
 class OpenClaw:
@@ -92,16 +100,25 @@ class OpenClaw:
     def _compile_cache(self) -> Path:
         return self._settings.scratch / "tmp" / "node-compile-cache"
 
-    def sanitise(self) -> tuple[str, ...]:
-        removed = []
+    def sanitise(self) -> SanitiseReport:
+        removed, notes = [], []
+        deadline = time.monotonic() + SANITISE_SECONDS
         for database in databases(self._settings.home):
-            if count := remove_leases(database):
+            try:
+                count = remove_leases(database, min(MOST_SECONDS, max(0.0, deadline - time.monotonic())))
+            except NotSanitised as error:
+                notes.append(f"leases in {str(database)!r} are left: {error.message}; {error.hint}")
+                continue
+            if count:
                 removed.append(f"{count} leases in {database.name}")
         lock = self._settings.home / f"{CONFIG}.lock"
-        if lock.exists():
-            lock.unlink()
-            removed.append(lock.name)
-        return tuple(removed)
+        if os.path.lexists(lock):
+            try:
+                lock.unlink()
+                removed.append(lock.name)
+            except OSError as error:
+                notes.append(f"{lock} is left: {error.strerror}")
+        return SanitiseReport(tuple(removed), tuple(notes))
 
     def configure(self) -> ConfigureReport:
         try:
@@ -126,7 +143,7 @@ class OpenClaw:
         locks = Path(f"/tmp/openclaw-state-locks-{uid}")  # whatever TMPDIR says
         for directory in (self._settings.home / STATE, self._settings.scratch / "tmp"):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        compile_cache.use(program, self._compile_cache, {uid})
+        compile_cache.use(program, self._compile_cache, uid, self._settings.gid)
         return LaunchSpec(
             argv=(str(program.node), str(program.script), *arguments),
             environment=self._environment(program),
@@ -187,27 +204,28 @@ class OpenClaw:
     async def live(self) -> Probe:
         return await self._probe.ask("/healthz", lambda document: document.get("status") == "live")
 
-    def quiesce(self, seconds: float) -> AbstractAsyncContextManager[bool]:
+    def quiesce(self, seconds: float) -> AbstractAsyncContextManager[Stillness]:
         return self._quiesced(seconds)
 
     @asynccontextmanager
-    async def _quiesced(self, seconds: float) -> AsyncIterator[bool]:
+    async def _quiesced(self, seconds: float) -> AsyncIterator[Stillness]:
+        deadline = asyncio.get_running_loop().time() + seconds
         async with contextlib.AsyncExitStack() as stack:
-            rpc = await self._suspended(stack)
-            if rpc is None:
+            suspended = await self._suspended(stack, seconds)
+            if suspended is None:
                 yield False
                 return
-            connection, suspension = rpc
+            connection, suspension = suspended
+            hold = Hold(deadline, lambda: self._resume(connection, suspension))
             try:
-                # A hold that lasts longer than promised is none: the snapshot goes on, and counts as live.
-                yield True
+                yield hold
             finally:
-                await self._resume(connection, suspension)
+                await hold.end()
 
-    async def _suspended(self, stack: contextlib.AsyncExitStack) -> tuple[Rpc, str] | None:
+    async def _suspended(self, stack: contextlib.AsyncExitStack, seconds: float) -> tuple[Rpc, str] | None:
         """The connection and the suspension's id; None where the gateway is busy or does not answer."""
         try:
-            async with asyncio.timeout(PREPARE_SECONDS):
+            async with asyncio.timeout(min(PREPARE_SECONDS, seconds)):
                 rpc = await stack.enter_async_context(self._rpc())
                 answer = await rpc.call("gateway.suspend.prepare", {"requestId": str(uuid.uuid4()), "drain": False})
         except (RpcError, TimeoutError):

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent_runtime.contract import Stillness
 from supervisor.clock import Clock
 from supervisor.concurrency import task_group
 from supervisor.errors import MoltinitError, RepositoryError, UnsupportedFormat, UsageError
@@ -354,7 +355,7 @@ class Engine:
         self,
         reason: str,
         *,
-        quiesce: AbstractAsyncContextManager[bool] | None = None,
+        quiesce: AbstractAsyncContextManager[Stillness] | None = None,
         consistent: bool = False,
         force: bool = False,
         accept_shrink: bool = False,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
+from agent_runtime.contract import Stillness
 from supervisor.clock import Clock
 from supervisor.concurrency import task_group
 from supervisor.errors import MoltinitError, StoreError
@@ -39,7 +40,7 @@ class Saver:
 
     Args:
         root: the tree's root, and what of it is watched is what `rules` do not skip.
-        quiesce: holds the agent still for at most so many seconds; yields False where it cannot.
+        quiesce: holds the agent still for at most so many seconds; what it yields says whether it is.
         hand_over: called when a newcomer has asked for the repository, and was told that this daemon leaves.
         paused: while it says so, garbage is not collected by schedule.
     """
@@ -55,7 +56,7 @@ class Saver:
         problems: Problems,
         metrics: Metrics,
         log: FilteringBoundLogger,
-        quiesce: Callable[[float], AbstractAsyncContextManager[bool]],
+        quiesce: Callable[[float], AbstractAsyncContextManager[Stillness]],
         hand_over: Callable[[], None] = lambda: None,
         paused: Callable[[], bool] = lambda: False,
     ) -> None:

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from agent_runtime.contract import Stillness
 from supervisor.clock import Clock
 from supervisor.errors import MoltinitError
 from supervisor.init.cell.rights import Rights
@@ -70,7 +71,7 @@ class Snapshotter:
     Args:
         capture: reads the tree.
         claim: the right to commit.
-        quiesce: holds the agent still while it yields True; called only for consistent snapshots.
+        quiesce: holds the agent still as long as what it yields is true; called only for consistent snapshots.
     """
 
     def __init__(
@@ -146,7 +147,7 @@ class Snapshotter:
         self,
         reason: str,
         *,
-        quiesce: AbstractAsyncContextManager[bool] | None = None,
+        quiesce: AbstractAsyncContextManager[Stillness] | None = None,
         consistent: bool = False,
         force: bool = False,
         accept_shrink: bool = False,
@@ -176,10 +177,9 @@ class Snapshotter:
             taken_at = self._clock.time()
             async with PackUploads(self._store) as uploads:
                 async with quiesce or nullcontext(consistent) as still:
-                    captured = await self._read(uploads, check_databases or still, progress, compact=compact)
-                wanted = (
-                    force or accept_shrink or await self._in_thread(lambda: self._is_news(captured.tree, bool(still)))
-                )
+                    captured = await self._read(uploads, check_databases or bool(still), progress, compact=compact)
+                    held = bool(still)  # to the end: an agent that went on meanwhile was not
+                wanted = force or accept_shrink or await self._in_thread(lambda: self._is_news(captured.tree, held))
                 if wanted:
                     record, base, shrunk = await self._describe(captured, uploads, accept_shrink)
             if not wanted:
@@ -187,9 +187,7 @@ class Snapshotter:
                 # A compaction may have stored content anew: what the next tree refers to is in use from now on.
                 self._unindexed = (*self._unindexed, captured.tree)
                 return self._taken(None, captured, uploads, started, None)
-            record = fmt.replace_record(
-                record, taken_at=taken_at, reason=reason, consistent=bool(still), pin=pin, note=note
-            )
+            record = fmt.replace_record(record, taken_at=taken_at, reason=reason, consistent=held, pin=pin, note=note)
             head = await self._claim.commit(record, self._retention, release=release and not captured.unread)
             self._commit_state(captured, base, promoted=record.promoted)
             committed = next((r for r in head.snapshots if r.manifest == record.manifest), record)

@@ -19,6 +19,7 @@ from agent_runtime.contract import (
     LaunchSpec,
     Probe,
     RuntimeFault,
+    SanitiseReport,
     StateLayout,
 )
 
@@ -63,8 +64,8 @@ class ScriptedAgent:
     def warm_files(self) -> tuple[Path, ...]:
         return ()
 
-    def sanitise(self) -> tuple[str, ...]:
-        return ()
+    def sanitise(self) -> SanitiseReport:
+        return SanitiseReport()
 
     def configure(self) -> ConfigureReport:
         return ConfigureReport()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import structlog
 
-from agent_runtime.contract import ConfigureReport, RuntimeFault
+from agent_runtime.contract import ConfigureReport, RuntimeFault, SanitiseReport
 from supervisor.errors import ExitCode, StoreUnavailable
 from supervisor.health.metrics import Metrics
 from supervisor.health.problems import Problems
@@ -44,8 +44,8 @@ class Agent:
     def warm_files(self) -> tuple[Path, ...]:
         return ()
 
-    def sanitise(self) -> tuple[str, ...]:
-        return ()
+    def sanitise(self) -> SanitiseReport:
+        return SanitiseReport()
 
     def configure(self) -> ConfigureReport:
         if self.faults:

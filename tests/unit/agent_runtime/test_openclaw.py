@@ -6,11 +6,13 @@ import json
 import os
 import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from agent_runtime.contract import AgentSettings, Brokered, ExitVerdict, RuntimeFault
+from agent_runtime.contract import AgentSettings, Brokered, ExitVerdict, RuntimeFault, SanitiseReport
+from agent_runtime.openclaw.files import MOST_BYTES
 from agent_runtime.openclaw.layout import LAYOUT
 from agent_runtime.openclaw.runtime import OpenClaw
 from agent_runtime.registry import make_runtime
@@ -110,8 +112,8 @@ def test_leases_are_removed_and_nothing_else(tmp_path: Path) -> None:
     lock = tmp_path / "home" / ".openclaw" / "openclaw.json.lock"
     lock.write_text("")
     runtime = OpenClaw(settings(tmp_path))
-    assert len(runtime.sanitise()) == 2
-    assert runtime.sanitise() == ()
+    assert len(runtime.sanitise().removed) == 2
+    assert runtime.sanitise() == SanitiseReport()
     with sqlite3.connect(path) as database:
         assert database.execute("SELECT count(*) FROM state_leases").fetchone() == (0,)
         assert database.execute("SELECT x FROM other").fetchall() == [("kept",)]
@@ -122,8 +124,24 @@ def test_a_database_that_is_none_is_told(tmp_path: Path) -> None:
     path = tmp_path / "home" / ".openclaw" / "state" / "openclaw.sqlite"
     path.parent.mkdir(parents=True)
     path.write_text("this is no database, however long it may be; not even a little" * 100)
-    with pytest.raises(RuntimeFault, match=r"openclaw\.sqlite"):
-        OpenClaw(settings(tmp_path)).sanitise()
+    report = OpenClaw(settings(tmp_path)).sanitise()
+    assert report.removed == ()
+    assert "openclaw.sqlite" in report.notes[0]
+    assert "moltinit restore" in report.notes[0]
+
+
+def test_what_cannot_be_sanitised_keeps_nothing_else_from_it(tmp_path: Path) -> None:
+    state = tmp_path / "home" / ".openclaw"
+    (state / "openclaw.json.lock").mkdir(parents=True)
+    (state / "state").mkdir()
+    os.mkfifo(state / "state" / "openclaw.sqlite")
+    agent = state / "agents" / "main" / "agent" / "openclaw-agent.sqlite"
+    agent.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(agent)) as database, database:
+        database.execute("CREATE TABLE agent_database_leases AS SELECT 1 AS owner")
+    report = OpenClaw(settings(tmp_path)).sanitise()
+    assert report.removed == ("1 leases in openclaw-agent.sqlite",)
+    assert len(report.notes) == 2
 
 
 @pytest.mark.parametrize(
@@ -185,3 +203,65 @@ def test_a_config_that_cannot_be_read_and_was_never_healthy_is_a_fault(tmp_path:
     with pytest.raises(RuntimeFault):
         agent.configure()
     assert (tmp_path / ".openclaw/openclaw.json").read_text() == "{"
+
+
+@pytest.mark.parametrize("kind", ["a link", "a pipe", "a directory", "too large", "too deep", "half a surrogate pair"])
+@pytest.mark.timeout(20)
+def test_whatever_stands_in_the_place_of_the_config_it_gives_way_to_the_last_healthy_one(
+    tmp_path: Path, kind: str
+) -> None:
+    agent = OpenClaw(settings(tmp_path))
+    agent.configure()
+    agent.config_history.starting()
+    agent.config_history.proven()
+    config = tmp_path / "home" / ".openclaw" / "openclaw.json"
+    healthy = config.read_text()
+    put_in_place(config, kind)
+    report = agent.configure()
+    assert config.read_text() == healthy
+    assert os.path.lexists(f"{config}.broken"), "nothing is lost"
+    assert "openclaw.json.broken" in report.notes[-1]
+
+
+@pytest.mark.parametrize("kind", ["a link", "a pipe", "a directory", "too large", "too deep", "half a surrogate pair"])
+@pytest.mark.timeout(20)
+def test_whatever_stands_in_the_place_of_the_config_is_a_fault_where_none_was_healthy(
+    tmp_path: Path, kind: str
+) -> None:
+    config = tmp_path / "home" / ".openclaw" / "openclaw.json"
+    config.parent.mkdir(parents=True)
+    put_in_place(config, kind)
+    before = os.lstat(config)
+    with pytest.raises(RuntimeFault, match=r"openclaw\.json") as caught:
+        OpenClaw(settings(tmp_path)).configure()
+    assert "restore a snapshot" in caught.value.hint
+    assert os.lstat(config) == before
+
+
+def put_in_place(config: Path, kind: str) -> None:
+    config.unlink(missing_ok=True)
+    match kind:
+        case "a link":
+            config.symlink_to("/dev/zero")
+        case "a pipe":
+            os.mkfifo(config)
+        case "a directory":
+            config.mkdir()
+            (config / "kept").touch()
+        case "too large":
+            config.write_text('{"a": "' + "a" * MOST_BYTES + '"}')
+        case "too deep":
+            config.write_text("[" * 100_000)
+        case _:
+            config.write_text('{"a": "\\ud800"}')
+
+
+@pytest.mark.timeout(20)
+def test_pipes_at_the_places_of_what_was_written_last_time_and_of_older_configs_are_passed_over(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for name in (".moltinit/openclaw-config.base.json", ".openclaw/clawdbot.json"):
+        (home / name).parent.mkdir(parents=True)
+        os.mkfifo(home / name)
+    OpenClaw(settings(tmp_path)).configure()
+    assert (home / ".openclaw" / "openclaw.json").is_file()
+    assert (home / ".moltinit" / "openclaw-config.base.json").is_file()

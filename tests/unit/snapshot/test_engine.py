@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -590,3 +590,33 @@ async def test_what_no_reader_would_take_never_gets_into_a_snapshot(tmp_path: Pa
     await later.boot()
     assert (later.root / "stays").read_bytes() == b"content"
     assert (later.root / "future").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("to_the_end", [True, False])
+async def test_only_an_agent_that_was_still_to_the_end_of_the_capture_gives_a_consistent_snapshot(
+    tmp_path: Path, to_the_end: bool
+) -> None:
+    life = Life(memory_store(), tmp_path)
+    await life.boot()
+    write(life.root / "file", b"x")
+
+    class Holding:
+        still = True
+
+        def __bool__(self) -> bool:
+            return self.still
+
+    hold = Holding()
+
+    @asynccontextmanager
+    async def quiesce() -> AsyncIterator[Holding]:
+        yield hold
+        hold.still = False
+
+    def reading(done: int, total: int) -> None:
+        hold.still = to_the_end
+
+    taken = await life.engine.take("change", quiesce=quiesce(), progress=reading)
+
+    assert taken.record is not None
+    assert taken.record.consistent is to_the_end
