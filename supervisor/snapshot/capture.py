@@ -27,6 +27,7 @@ from supervisor.snapshot.format import (
     KIND_FILE,
     KIND_HARDLINK,
     KIND_SYMLINK,
+    MAX_CHUNKS,
     MAX_FILE_BYTES,
 )
 from supervisor.snapshot.pack import CHUNK_BYTES, WHOLE_BYTES, PackBuilder, Slot, resolve
@@ -88,6 +89,10 @@ class _Copy:
     path: Path
     signatures: tuple[Signature | None, ...]
     settled: bool
+
+
+class _TooLarge(Exception):
+    """The file, or with it the snapshot, is larger than the format describes."""
 
 
 class Capture:
@@ -185,6 +190,8 @@ class _Run:
         self._copies: dict[str, _Copy] = {}
         self._drafts: dict[str, _Draft] = {}
         self._kept: dict[str, Known] = {}
+        self._parted: dict[str, str] = {}
+        self._chunks_left = MAX_CHUNKS
         self._skipped: Counter[str] = Counter()
         self._damaged: list[str] = []
         self._unread: list[str] = []
@@ -202,6 +209,7 @@ class _Run:
         self._unread.extend((*walked.unreadable, *walked.left_out))
         self._carry_over(walked.unreadable)
         self._take_names(walked)
+        self._chunks_left -= self._chunks_that_stand(walked)
         self._read_files(walked, walked_at)
         self._builder.finish()
 
@@ -301,6 +309,7 @@ class _Run:
         entry = before.entry
         if entry.kind == KIND_HARDLINK and entry.link in self._known:
             # The other name may be gone by now; what both shared is not.
+            self._parted[path] = entry.link
             entry = msgspec.structs.replace(self._known[entry.link].entry, path=path)
         self._kept[path] = Known((), entry, settled=False)
 
@@ -315,6 +324,7 @@ class _Run:
                 self._take_symlink(found)
             elif found.signature.size > MAX_FILE_BYTES:
                 self._skip(path, "too-large")
+                self._keep_old(path)
             elif found.is_file:
                 self._take_if_unchanged(found, walked)
 
@@ -369,7 +379,11 @@ class _Run:
         for number, found in enumerate(todo):
             if number % 256 == 0:
                 self._progress(number, len(todo))
-            self._read_file(found, walked, walked_at)
+            try:
+                self._read_file(found, walked, walked_at)
+            except _TooLarge:
+                self._skip(found.path, "too-large")
+                self._keep_old(found.path)
         self._progress(len(todo), len(todo))
 
     def _read_file(self, found: Found, walked: Scan, walked_at: int) -> None:
@@ -396,6 +410,26 @@ class _Run:
                 and walked_at - draft.signatures[0].ctime_ns > SETTLE_NS
             )
             self._drafts[path] = draft
+            self._spend_chunks(path, draft)
+
+    # Each file's chunks of the last time are reserved for it, so that what is kept always fits; only growth is refused.
+
+    def _chunks_that_stand(self, walked: Scan) -> int:
+        standing = {path for path in self._known if path in walked.found or path in self._kept}
+        standing.update([link for path in standing if (link := self._known[path].entry.link) in self._known])
+        return sum(len(self._known[path].entry.blobs) for path in standing)
+
+    def _check_chunks(self, path: str, size: int) -> None:
+        growth = _chunks(size) - self._chunks_before(path)
+        if size > MAX_FILE_BYTES or growth > max(0, self._chunks_left):
+            raise _TooLarge(path)
+
+    def _spend_chunks(self, path: str, draft: _Draft) -> None:
+        self._chunks_left -= len(draft.places) - self._chunks_before(path)
+
+    def _chunks_before(self, path: str) -> int:
+        before = self._known.get(path)
+        return len(before.entry.blobs) if before is not None else 0
 
     def _has_database_magic(self, found: Found) -> bool:
         return found.signature.size >= 512 and self._has_magic(found.path)
@@ -404,8 +438,11 @@ class _Run:
         copied = self._copies[found.path]
         draft = _Draft(found, KIND_FILE, flags=FLAG_DATABASE, signatures=copied.signatures, settled=copied.settled)
         with open(copied.path, "rb", buffering=0) as file:
-            draft.places = list(self._store(file.fileno(), os.fstat(file.fileno()).st_size))
-        copied.path.unlink()
+            copied.path.unlink()
+            size = os.fstat(file.fileno()).st_size
+            self._check_chunks(found.path, size)
+            draft.places = list(self._store(file.fileno(), size))
+        self._spend_chunks(found.path, draft)
         self._drafts[found.path] = draft
 
     def _read_plain(self, found: Found) -> _Draft:
@@ -413,12 +450,13 @@ class _Run:
         try:
             for _ in range(READ_ATTEMPTS):
                 before = os.fstat(fd)
-                if not stat.S_ISREG(before.st_mode) or before.st_size > MAX_FILE_BYTES:
+                if not stat.S_ISREG(before.st_mode):
                     raise FileNotFoundError(found.path)
                 signature = Signature.of(before)
                 if before.st_nlink > 1 and (first := self._first_name(found.path, signature)):
                     # Told by what is open here, not by the walk: the other name may be another file by now.
                     return _Draft(found, KIND_HARDLINK, link=first, signatures=(signature,))
+                self._check_chunks(found.path, before.st_size)
                 places = list(self._store(fd, before.st_size))
                 after = os.fstat(fd)
                 if _same_content(before, after):
@@ -432,7 +470,7 @@ class _Run:
         return os.open(name, _READ, dir_fd=directory)
 
     def _store(self, fd: int, size: int) -> Iterator[Blob | Slot]:
-        piece = size if size <= WHOLE_BYTES else CHUNK_BYTES
+        piece = _piece(size)
         offset, data_at = 0, 0
         while offset < size:
             length = min(piece, size - offset)
@@ -461,6 +499,7 @@ class _Run:
         for path, draft in self._drafts.items():
             known[path] = Known(draft.signatures, self._entry(path, draft), draft.settled)
         self._drop_strays(known)
+        self._join_again(known)
         known = dict(sorted(known.items()))
         entries = {path: item.entry for path, item in known.items()}
         return Captured(
@@ -500,6 +539,27 @@ class _Run:
         for path, entry in [(path, item.entry) for path, item in known.items()]:
             if entry.kind == KIND_HARDLINK and (entry.link not in known or known[entry.link].entry.kind != KIND_FILE):
                 del known[path]
+
+    def _join_again(self, known: dict[str, Known]) -> None:
+        """Hard links that were kept without a look at them share their content again with whichever name is left of
+        it: each would list all of it otherwise."""
+        owners: dict[str, str] = {}
+        for path, link in sorted(self._parted.items()):
+            if path not in known:
+                continue
+            entry = known[path].entry
+            owner = link if link in known and known[link].entry.blobs is entry.blobs else owners.setdefault(link, path)
+            if owner != path:
+                joined = msgspec.structs.replace(entry, kind=KIND_HARDLINK, blobs=(), link=owner)
+                known[path] = Known((), joined, settled=False)
+
+
+def _piece(size: int) -> int:
+    return size if size <= WHOLE_BYTES else CHUNK_BYTES
+
+
+def _chunks(size: int) -> int:
+    return -(-size // _piece(size)) if size else 0
 
 
 def _signatures(found: Found, names: Mapping[str, Found], before: Known | None) -> tuple[Signature | None, ...]:

@@ -34,6 +34,10 @@ MAX_FRAME_BYTES = 64 << 20
 MAX_FILE_BYTES = 64 << 30
 """Larger files are left out, and told of: no VM of an agent's has the disk for one, but a sparse one costs nothing to
 make, and half a million chunks to describe."""
+MAX_CHUNKS = 2 << 20
+"""Pieces of content that a snapshot's files have together, repetitions counted: 256 GiB of large files. What goes
+beyond is left out, and told of. At about 68 bytes for each, more would not fit `MAX_MANIFEST_BYTES`; and a thousand
+sparse files, which cost nothing to make, would take gigabytes of memory to describe."""
 MAX_PATH_BYTES = 4096
 MAX_NAME_BYTES = 255
 MAX_DEPTH = 256

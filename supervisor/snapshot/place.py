@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 import threading
 import time
@@ -15,6 +14,7 @@ from itertools import count
 from pathlib import Path
 
 from supervisor.snapshot.capture import SETTLE_NS, Known
+from supervisor.snapshot.closed import OWNER, admit, admit_below, remove_tree
 from supervisor.snapshot.descend import Root
 from supervisor.snapshot.format import (
     FLAG_DATABASE,
@@ -25,7 +25,7 @@ from supervisor.snapshot.format import (
 )
 from supervisor.snapshot.pack import HOLE, digest
 from supervisor.snapshot.rules import SkipRules
-from supervisor.snapshot.scan import Found, Signature, scan
+from supervisor.snapshot.scan import Found, Scan, Signature, scan
 from supervisor.snapshot.sqlite import SIDE_FILES
 from supervisor.snapshot.tree import Blob, Entry, Frame, Tree
 
@@ -90,8 +90,9 @@ class Placer:
         """Remove what is not in the tree, make directories, take over what old versions of large files have in common
         with the new ones, and say which entries have to be written."""
         self._path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        admit(self._path.resolve())
         self._root = Root(self._path)
-        found = scan(self._path, self._rules).found
+        found = self._walk().found
         keep = {path for path, item in found.items() if self._is_as_wanted(path, item, found, known)}
         self._signatures = {path: found[path].signature for path in keep}
         self._reusable = {
@@ -112,6 +113,18 @@ class Placer:
         self._check_room(sum(blob.length for entry in missing for blob in entry.blobs if blob.hash != HOLE))
         self._expect(missing)
         return missing
+
+    def _walk(self) -> Scan:
+        """Everything that is there, in directories that can be written; `finish` gives those that stay their modes."""
+        walked = scan(self._path, self._rules)
+        closed = [path for path, item in walked.found.items() if item.is_directory and ~item.signature.mode & OWNER]
+        for path in closed:
+            directory, name = self._open.parent(path)
+            admit(name, directory)
+        if walked.unreadable:
+            admit_below(self._open, walked.unreadable, self._rules)
+            walked = scan(self._path, self._rules)
+        return walked
 
     def _check_room(self, wanted: int) -> None:
         """Before anything is fetched: a disk that fills up half way costs minutes, and a manifest may lie."""
@@ -168,7 +181,7 @@ class Placer:
         except IsADirectoryError:
             self._open.forget()
             directory, name = self._open.parent(path)
-            shutil.rmtree(name, dir_fd=directory)
+            remove_tree(name, directory)
 
     def _make_directory(self, path: str) -> None:
         directory, name = self._open.parent(path)
@@ -218,7 +231,10 @@ class Placer:
         directory, name = self._open.parent(target.entry.path)
         target.missing = len(target.entry.blobs)
         pieces: list[Blob | int] = []
-        source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        except OSError:  # not readable: all of it is fetched
+            return self._without_holes(target)
         try:
             into = self._create(target.entry, target.temporary)
             target.created = True
@@ -302,7 +318,8 @@ class Placer:
         try:
             return os.open(temporary, _CREATE, mode, dir_fd=directory)
         except FileExistsError:
-            os.unlink(temporary, dir_fd=directory)
+            self._clear(f"{above}/{temporary}" if (above := entry.path.rpartition("/")[0]) else temporary)
+            directory, _ = self._open.parent(entry.path)
             return os.open(temporary, _CREATE, mode, dir_fd=directory)
 
     def _mode_at_creation(self, entry: Entry) -> int:

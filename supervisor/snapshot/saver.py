@@ -233,7 +233,8 @@ class Saver:
         self._problems.report(
             "files-unread",
             f"{len(overdue)} files cannot be saved: {names}",
-            "they may be locked, without read permission, larger than 64 GiB or nested too deep, or the disk full; "
+            "they may be locked, without read permission, larger than 64 GiB (together: 256 GiB) or nested too deep, "
+            "or the disk full; "
             "their last saved state is kept",
         )
 

@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from supervisor.clock import Clock, SystemClock
+from supervisor.init.cell.rights import Rights
 from supervisor.snapshot.claim import Identity
 from supervisor.snapshot.engine import BroughtBack, Engine
 from supervisor.snapshot.local import LocalDisk
@@ -38,6 +39,8 @@ class Life:
         imports: tuple[object, ...] = (),
         clock: Clock | None = None,
         retention: Retention | None = None,
+        rights: Rights | None = None,
+        scratch: Path | None = None,
     ) -> None:
         clock = clock or SystemClock()
         self.disk = LocalDisk(place / "disk", new_id)
@@ -53,6 +56,8 @@ class Life:
             clock=clock,
             new_id=new_id,
             retention=retention,
+            rights=rights,
+            scratch=scratch,
             imports=imports,  # type: ignore[arg-type]
         )
 

@@ -19,6 +19,10 @@ ACL_VERSION = 2
 ACL_USER_OBJ, ACL_USER, ACL_GROUP_OBJ, ACL_MASK, ACL_OTHER = 1, 2, 4, 16, 32
 NOBODY_ID = 0xFFFFFFFF
 
+MAX_DEPTH = 256
+"""Levels of directories that are given; one descriptor is held for each. No snapshot holds what lies deeper, and making
+it costs an agent nothing."""
+
 
 @dataclass(slots=True)
 class Given:
@@ -51,7 +55,8 @@ def give(path: Path, user: AgentUser) -> Given:
     """Make the directory where it is missing, and let everything in it that is root's be the agent's: what an earlier
     version left, or an operator put there. No link is followed; the agent must not be running.
 
-    A file with a second name outside of the tree stays what it is: it may be anybody's.
+    A file with a second name outside of the tree stays what it is: it may be anybody's. So does what lies deeper than
+    `MAX_DEPTH` directories.
     """
     given = Given()
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -59,7 +64,7 @@ def give(path: Path, user: AgentUser) -> Given:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             linked: dict[tuple[int, int], list[tuple[str, int]]] = {}
-            _give_below(fd, "", user, given, linked)
+            _give_below(fd, (), user, given, linked)
             for names in linked.values():
                 if len(names) == names[0][1]:  # every name of it was found in here
                     _give_by_path(fd, names[0][0], user, given)
@@ -74,24 +79,24 @@ def give(path: Path, user: AgentUser) -> Given:
 
 
 def _give_below(
-    fd: int, prefix: str, user: AgentUser, given: Given, linked: dict[tuple[int, int], list[tuple[str, int]]]
+    fd: int, above: tuple[str, ...], user: AgentUser, given: Given, linked: dict[tuple[int, int], list[tuple[str, int]]]
 ) -> None:
     with os.scandir(fd) as listing:
         entries = [(entry.name, entry.stat(follow_symlinks=False)) for entry in listing]
     for name, status in entries:
-        if stat.S_ISDIR(status.st_mode):
+        if stat.S_ISDIR(status.st_mode) and len(above) < MAX_DEPTH:
             try:
                 inner = os.open(name, _DIRECTORY, dir_fd=fd)
             except OSError:
                 continue
             try:
-                _give_below(inner, f"{prefix}{name}/", user, given, linked)
+                _give_below(inner, (*above, name), user, given, linked)
             finally:
                 os.close(inner)
         if status.st_uid != 0:
             continue
         if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
-            linked.setdefault((status.st_dev, status.st_ino), []).append((prefix + name, status.st_nlink))
+            linked.setdefault((status.st_dev, status.st_ino), []).append(("/".join((*above, name)), status.st_nlink))
             continue
         os.chown(name, user.uid, user.gid, dir_fd=fd, follow_symlinks=False)
         given.changed += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from supervisor.errors import Fenced, RepositoryError, UsageError
+from supervisor.snapshot import capture
 from supervisor.snapshot.capture import SETTLE_NS
 from supervisor.snapshot.sqlite import integrity
 from supervisor.snapshot.sqlite_client import DatabaseCopies
@@ -455,6 +457,90 @@ async def test_a_file_too_large_to_be_restored_anywhere_is_left_out_and_told_of(
     assert taken.skipped["too-large"] == 1
     (life.root / "huge").unlink()
     assert (await life.engine.take("change")).unread == ()
+
+
+async def test_a_file_that_grows_too_large_stays_as_it_was_known(tmp_path: Path) -> None:
+    store = memory_store()
+    life = Life(store, tmp_path / "first")
+    await life.boot()
+    (life.root / "file").write_bytes(b"content")
+    await life.engine.take("change")
+    os.truncate(life.root / "file", 1 << 40)
+    (life.root / "other").write_bytes(b"content")
+    assert (await life.engine.take("change")).unread == ("file",)
+    later = Life(store, tmp_path / "later")
+    await later.boot()
+    assert (later.root / "file").read_bytes() == b"content"
+
+
+CHUNK = 128 << 10
+
+
+def sparse(path: Path, chunks: int) -> None:
+    with path.open("ab") as file:
+        file.truncate(chunks * CHUNK)
+
+
+async def test_sparse_files_without_number_are_left_out_before_they_fill_the_memory(tmp_path: Path) -> None:
+    store = memory_store()
+    life = Life(store, tmp_path / "first")
+    await life.boot()
+    for number in range(200):
+        sparse(life.root / f"z{number:03d}", 524_288)
+    (life.root / "zzz").write_bytes(b"content")
+    tracemalloc.start()
+    try:
+        taken = await life.engine.take("change")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(taken.unread) >= 196
+    assert taken.skipped["too-large"] == len(taken.unread)
+    assert peak < 300 << 20
+
+
+async def test_more_chunks_than_a_snapshot_has_are_left_out_and_what_was_known_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capture, "MAX_CHUNKS", 20)
+    store = memory_store()
+    life = Life(store, tmp_path / "first")
+    await life.boot()
+    sparse(life.root / "a", 8)
+    sparse(life.root / "b", 8)
+    assert (await life.engine.take("change")).unread == ()
+    sparse(life.root / "a", 13)
+    sparse(life.root / "c", 5)
+    sparse(life.root / "d", 4)
+    assert set((await life.engine.take("change")).unread) == {"a", "c"}, "what is unchanged keeps its share, d fits"
+    os.truncate(life.root / "b", 2 * CHUNK)
+    (life.root / "d").unlink()
+    await life.engine.take("change")
+    assert (await life.engine.take("change")).unread == (), "there is room again"
+    later = Life(store, tmp_path / "later")
+    await later.boot()
+    assert {path.name: path.stat().st_size // CHUNK for path in later.root.iterdir()} == {"a": 13, "b": 2, "c": 5}
+
+
+async def test_hard_links_that_cannot_be_read_go_on_sharing_their_content(
+    tmp_path: Path,
+) -> None:
+    store = memory_store()
+    life = Life(store, tmp_path / "first")
+    await life.boot()
+    (life.root / "a").write_bytes(b"content")
+    for name in "bcd":
+        (life.root / name).hardlink_to(life.root / "a")
+    await life.engine.take("change")
+    (life.root / "a").unlink()
+    os.truncate(life.root / "b", 1 << 40)
+    await life.engine.take("change")
+    later = Life(store, tmp_path / "later")
+    await later.boot()
+    assert sorted(os.listdir(later.root)) == ["b", "c", "d"]
+    assert (later.root / "b").read_bytes() == b"content"
+    assert (later.root / "b").samefile(later.root / "c")
+    assert (later.root / "b").samefile(later.root / "d")
 
 
 async def test_hard_links_are_kept_from_snapshot_to_snapshot_without_reading_them_again(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.init.cell.home import Passage, close_home, give, unreadable
+from supervisor.init.cell.home import MAX_DEPTH, Passage, close_home, give, unreadable
 from supervisor.init.cell.user import AgentUser, same_user
+from supervisor.snapshot.closed import remove_tree
 
 AGENT = AgentUser(54321, 54322, own=True)
 
@@ -27,6 +28,14 @@ def can(uid: int, *command: str) -> bool:
     return (
         subprocess.run(command, user=uid, group=uid, extra_groups=[], capture_output=True, check=False).returncode == 0
     )
+
+
+def step_down(fd: int) -> int:
+    """The directory `deep` in this one, which is closed."""
+    try:
+        return os.open("deep", os.O_RDONLY, dir_fd=fd)
+    finally:
+        os.close(fd)
 
 
 def test_the_way_to_the_agents_directories_is_passable_and_everything_beside_it_closed(tmp_path: Path) -> None:
@@ -94,6 +103,34 @@ def test_a_file_with_another_name_outside_stays_what_it_is(tmp_path: Path) -> No
     assert given.left == ["planted"]
     assert owner(outside) == (0, 0)
     assert owner(home / "one") == (54321, 54322), "both of its names are in here"
+
+
+@pytest.mark.root
+def test_a_tree_that_is_deeper_than_any_stack_is_given_as_far_as_snapshots_go(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "file").write_text("x")
+    parent = os.open(tmp_path, os.O_RDONLY)
+    fd = os.open(home, os.O_RDONLY)
+    owners = []
+    try:
+        for _ in range(1200):
+            os.mkdir("deep", dir_fd=fd)
+            fd = step_down(fd)
+        os.close(fd)
+        given = give(home, AGENT)
+        fd = os.open(home, os.O_RDONLY)
+        for _ in range(1200):
+            fd = step_down(fd)
+            owners.append(os.fstat(fd).st_uid)
+        assert owner(home) == owner(home / "file") == (54321, 54322)
+    finally:
+        os.close(fd)
+        remove_tree("home", parent)
+        os.close(parent)
+    given_levels = MAX_DEPTH + 1
+    assert owners == [54321] * given_levels + [0] * (1200 - given_levels)
+    assert given.changed == given_levels + 2
 
 
 @pytest.mark.root
