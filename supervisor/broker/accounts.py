@@ -8,7 +8,14 @@ from typing import Any, Protocol
 
 from supervisor.broker.budget import Budget, Refusal, Reservation, shown, variable
 from supervisor.broker.ledger import Ledger
-from supervisor.broker.usage import BYTES_PER_TOKEN, Meter, RequestReader, Usage
+from supervisor.broker.usage import (
+    BYTES_PER_TOKEN,
+    LONGEST_ANSWER_TOKENS,
+    USUAL_ANSWER_TOKENS,
+    Meter,
+    RequestReader,
+    Usage,
+)
 from supervisor.clock import Clock
 from supervisor.health.metrics import Metrics
 from supervisor.health.problems import Problems
@@ -40,13 +47,22 @@ class Accounts:
         self._dollars = metrics.counter("model_dollars", "What they cost, by the price table.", "provider", "model")
         self._refused = metrics.counter("model_requests_refused", "Refused by a budget.", "provider", "unit", "window")
 
-    def admit(self, provider: str, tokens: int) -> Reservation | Refusal:
-        """See `Budget.admit`."""
-        admitted = self._budget.admit(tokens)
+    def admit(self, provider: str, tokens: int, *, answers: bool = False) -> Reservation | Refusal:
+        """See `Budget.admit`. `tokens` of input are set aside, and, if it `answers` in text, a usual answer; at the
+        price of the dearest model, since which one it is stands in a body that has not been read."""
+        answer = USUAL_ANSWER_TOKENS if answers else 0
+        admitted = self._budget.admit(tokens + answer, self._ledger.most(Usage(tokens, answer)))
         if isinstance(admitted, Refusal):
             self._refused.labels(provider, admitted.unit.value, admitted.window.value).inc()
         self._review()
         return admitted
+
+    def grow(self, provider: str, reservation: Reservation, tokens: int) -> Refusal | None:
+        """See `Budget.grow`."""
+        refusal = self._budget.grow(reservation, tokens, self._ledger.most(Usage(tokens)))
+        if refusal is not None:
+            self._refused.labels(provider, refusal.unit.value, refusal.window.value).inc()
+        return refusal
 
     def settle(
         self,
@@ -63,7 +79,10 @@ class Accounts:
         if meter is not None:
             usage = meter.result(request_bytes=request.size, complete=outcome.complete)
         elif outcome.status == 0 and request.size:
-            usage = Usage(input=request.size // BYTES_PER_TOKEN, estimated=True)
+            # Who hangs up first may leave a response behind that is made in the background.
+            left_behind = request.outlives and request.whole and not outcome.failed
+            output = LONGEST_ANSWER_TOKENS if left_behind else 0
+            usage = Usage(input=request.size // BYTES_PER_TOKEN, output=output, estimated=True)
         model = (meter.model if meter else "") or request.model
         dollars = self._ledger.price(model, usage)
         self._budget.settle(reservation, tokens=usage.total, dollars=dollars)

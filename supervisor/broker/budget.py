@@ -1,8 +1,8 @@
 """How much the agent may use: requests, tokens and dollars, by the minute, the day and the month (UTC).
 
-A request is let in while nothing is used up; what it will cost is known only afterwards, so its input is set aside
-meanwhile, or a hundred requests at once would all find the budget whole. The answer that goes beyond a limit is still
-passed on; it is the next request that is refused.
+A request is let in while nothing is used up; what it will cost is known only afterwards, so its input and a usual
+answer are set aside meanwhile, or a hundred requests at once would all find the budget whole. The answer that goes
+beyond a limit is still passed on; it is the next request that is refused.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ class Refusal:
     limit: float
     resets_at: datetime
     seconds: int
+    pending: bool = False
+    """It is not used up: requests that are under way may use the rest, and it may be free when they have ended."""
 
     @property
     def message(self) -> str:
@@ -60,6 +62,12 @@ class Refusal:
         when = (
             f"in {self.seconds} seconds" if self.window is Window.MINUTE else f"at {self.resets_at:%Y-%m-%d %H:%M} UTC"
         )
+        if self.pending:
+            return (
+                f"The model requests under way may use up the {_ADJECTIVE[self.window]} limit of "
+                f"{shown(self.unit, self.limit)} {self.unit.value} that is set for this agent. Try again when they "
+                f"have ended. The operator can raise {variable(self.unit, self.window)}."
+            )
         return (
             f"The {_ADJECTIVE[self.window]} usage limit that is set for this agent is reached "
             f"({shown(self.unit, self.used)} of {shown(self.unit, self.limit)} {self.unit.value}). It resets {when}. "
@@ -77,6 +85,7 @@ class Reservation:
     """A request that is under way."""
 
     tokens: int
+    dollars: float = 0.0
     open: bool = True
 
 
@@ -94,22 +103,47 @@ class Budget:
         self._clock = clock
         self._used: dict[Key, float] = {(unit, window): 0.0 for unit in Unit for window in Window}
         self._began: dict[Window, str] = dict.fromkeys(Window, "")
-        self._reserved = 0
+        self._reserved = dict.fromkeys(Unit, 0.0)
         self._same_minute = (0.0, 0.0)
         self.refused = 0
 
-    def admit(self, tokens: int) -> Reservation | Refusal:
-        """Let a request in, with `tokens` set aside for it, or say which limit stands against it: of several, the one
-        that stands longest."""
+    def admit(self, tokens: int, dollars: float = 0.0) -> Reservation | Refusal:
+        """Let a request in, with `tokens` and `dollars` set aside for it, or say which limit stands against it: of
+        several, the one that stands longest."""
         self._turn()
         reached = [key for key in self._limits if self._standing(key) >= self._limits[key]]
         if reached:
-            self.refused += 1
-            return max((self._refusal(key) for key in reached), key=lambda refusal: refusal.seconds)
+            return self._refuse(reached)
         for window in Window:
             self._used[Unit.REQUESTS, window] += 1
-        self._reserved += tokens
-        return Reservation(tokens)
+        reservation = Reservation(0)
+        self._set_aside(reservation, tokens, dollars)
+        return reservation
+
+    def grow(self, reservation: Reservation, tokens: int, dollars: float) -> Refusal | None:
+        """More is set aside for a request whose size was not known when it was let in, or it is refused now: what
+        the others use and have set aside leaves it no room."""
+        self._turn()
+        more = {Unit.TOKENS: tokens, Unit.DOLLARS: dollars}
+        crossed = [
+            (unit, window)
+            for (unit, window), limit in self._limits.items()
+            if unit in more and self._standing((unit, window)) + more[unit] > limit
+        ]
+        if crossed:
+            return self._refuse(crossed)
+        self._set_aside(reservation, tokens, dollars)
+        return None
+
+    def _set_aside(self, reservation: Reservation, tokens: int, dollars: float) -> None:
+        reservation.tokens += tokens
+        reservation.dollars += dollars
+        self._reserved[Unit.TOKENS] += tokens
+        self._reserved[Unit.DOLLARS] += dollars
+
+    def _refuse(self, reached: list[Key]) -> Refusal:
+        self.refused += 1
+        return max((self._refusal(key) for key in reached), key=lambda refusal: (not refusal.pending, refusal.seconds))
 
     def settle(self, reservation: Reservation, *, tokens: int, dollars: float) -> None:
         """The request has ended, and cost so much. Once is enough; more often does nothing."""
@@ -117,13 +151,13 @@ class Budget:
             return
         reservation.open = False
         self._turn()
-        self._reserved -= reservation.tokens
+        self._set_aside(reservation, -reservation.tokens, -reservation.dollars)
         for window in Window:
             self._used[Unit.TOKENS, window] += tokens
             self._used[Unit.DOLLARS, window] += dollars
 
     def _standing(self, key: Key) -> float:
-        return self._used[key] + (self._reserved if key[0] is Unit.TOKENS else 0)
+        return self._used[key] + max(self._reserved[key[0]], 0.0)
 
     def _turn(self) -> None:
         """Begin windows anew that have ended. A clock that went back gives nothing back."""
@@ -149,7 +183,8 @@ class Budget:
         now = self._now()
         ends = _end(window, now)
         left = math.ceil((ends - now).total_seconds())
-        return Refusal(unit, window, self._standing(key), self._limits[key], ends, left)
+        used, limit = self._used[key], self._limits[key]
+        return Refusal(unit, window, used, limit, ends, left, pending=used < limit)
 
     def near(self) -> list[Refusal]:
         """The limits of which the soft part is used, those that are reached included."""

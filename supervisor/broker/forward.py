@@ -19,7 +19,7 @@ from supervisor.broker import paths
 from supervisor.broker.accounts import Accounts
 from supervisor.broker.budget import Refusal, Reservation
 from supervisor.broker.keys import Keyring
-from supervisor.broker.paths import Target
+from supervisor.broker.paths import Spends, Target
 from supervisor.broker.providers import Dialect, Provider
 from supervisor.broker.refusals import BrokerError, over_budget
 from supervisor.broker.scrub import Scrubber
@@ -138,7 +138,8 @@ class Forwarder:
         """The request is within the budget; what it was is entered whatever becomes of it."""
         call = _Call(target)
         if target.metered:
-            admitted = self._accounts.admit(provider.name, (request.content_length or 0) // BYTES_PER_TOKEN)
+            tokens = (request.content_length or 0) // BYTES_PER_TOKEN
+            admitted = self._accounts.admit(provider.name, tokens, answers=target.spends is Spends.TEXT)
             if isinstance(admitted, Refusal):
                 raise over_budget(admitted)
             call.reservation = admitted
@@ -157,7 +158,7 @@ class Forwarder:
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0  # as if nothing was written: the answer's own head is yet to come
-        body = _body(request, call.request) if request.body_exists else None
+        body = self._body(request, provider, call) if request.body_exists else None
         response: web.StreamResponse | None = None
         try:
             async with self._session.request(
@@ -188,12 +189,32 @@ class Forwarder:
         except (aiohttp.ClientError, OSError) as error:
             # `TimeoutError` is an OSError, too.
             call.outcome.failed = True
+            if call.refusal is not None and call.meter is None:
+                call.outcome.status = 429  # it has cost nothing: nobody has it whole
+            if call.refusal is not None and (response is None or not response.prepared):
+                raise over_budget(call.refusal) from None
             if response is None or not response.prepared:
                 raise _unreachable(provider, error) from error
             # The head is out: breaking the connection is all that still says that the answer is not whole.
             if request.transport is not None:
                 request.transport.abort()
             return response
+
+    async def _body(self, request: web.BaseRequest, provider: Provider, call: _Call) -> AsyncIterator[bytes]:
+        """The request's body. Of one that came without its size (`Transfer-Encoding: chunked`) more is set aside as it
+        comes; where that goes beyond a limit it breaks off, and the provider has no whole request."""
+        unsized = call.reservation if request.content_length is None else None
+        grown = 0
+        async for chunk in request.content.iter_any():
+            call.request.feed(chunk)
+            if unsized is not None:
+                more = call.request.size // BYTES_PER_TOKEN - grown
+                call.refusal = self._accounts.grow(provider.name, unsized, more)
+                if call.refusal is not None:
+                    raise ConnectionAbortedError("over budget")
+                grown += more
+            yield chunk
+        call.request.whole = True
 
 
 class Outcome:
@@ -210,7 +231,9 @@ class _Call:
 
     def __init__(self, target: Target) -> None:
         self.reservation: Reservation | None = None
-        self.request = RequestReader(target.model)
+        self.refusal: Refusal | None = None
+        self.request = RequestReader(target.model, outlives=target.outlives)
+        self._tells = target.spends is Spends.TEXT
         self.meter: Meter | None = None
         self.outcome = Outcome()
 
@@ -218,13 +241,7 @@ class _Call:
         """The head of the answer is there."""
         self.outcome.status = upstream.status
         if upstream.status < 300 and self.reservation is not None:
-            self.meter = Meter(upstream.headers.get("Content-Type", ""))
-
-
-async def _body(request: web.BaseRequest, reader: RequestReader) -> AsyncIterator[bytes]:
-    async for chunk in request.content.iter_any():
-        reader.feed(chunk)
-        yield chunk
+            self.meter = Meter(upstream.headers.get("Content-Type", ""), tells=self._tells)
 
 
 _PLAIN = re.compile(r"[A-Za-z0-9 '()-]{0,80}")

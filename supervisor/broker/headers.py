@@ -29,7 +29,9 @@ _STEERING = re.compile(
     # A gateway's headers choose among stored keys (`cf-aig-byok-alias`), make up costs, or switch its log off.
     r"cf-|helicone-|portkey-|x-forwarded|x-real-ip|forwarded$|via$|host$|expect$|accept-encoding$"
     # Who pays, among those that the key may act for.
-    r"|openai-organization$|openai-project$|x-goog-user-project$",
+    r"|openai-organization$|openai-project$|x-goog-user-project$"
+    # What would leave the usage out of an answer, or pass for another method.
+    r"|x-goog-fieldmask$|x-http-method",
     re.IGNORECASE,
 )
 

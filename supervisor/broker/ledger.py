@@ -78,6 +78,10 @@ class Ledger:
         """Dollars; 0 without a price table."""
         return self._prices.dollars(model, usage)
 
+    def most(self, usage: Usage) -> float:
+        """Dollars of it at the dearest model; 0 without a price table."""
+        return self._prices.most(usage)
+
     def add(self, provider: str, model: str, usage: Usage, dollars: float) -> str:
         """A request was answered; returns the name that the model is counted under."""
         self._turn()

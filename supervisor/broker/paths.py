@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import Enum
 from urllib.parse import parse_qsl, urlencode
 
 from supervisor.broker.providers import MOUNT, Dialect, Provider
@@ -15,43 +16,76 @@ from supervisor.broker.providers import MOUNT, Dialect, Provider
 _MODEL = r"[A-Za-z0-9@._:~-]+"
 _SEVERAL = rf"{_MODEL}(?:/{_MODEL}){{0,3}}"
 
-_ALLOWED: dict[Dialect, tuple[tuple[str, str, bool], ...]] = {
+
+class Spends(Enum):
+    """What a path costs."""
+
+    NOTHING = 0
+    TEXT = 1
+    """Tokens; a whole answer tells how many."""
+    MORE = 2
+    """Tokens, too, but speech, pictures and vectors need not tell."""
+
+
+_ALLOWED: dict[Dialect, tuple[tuple[str, str, Spends], ...]] = {
     Dialect.ANTHROPIC: (
-        ("POST", r"/v1/messages", True),
-        ("POST", r"/v1/messages/count_tokens", False),
-        ("GET", rf"/v1/models(?:/{_MODEL})?", False),
+        ("POST", r"/v1/messages", Spends.TEXT),
+        ("POST", r"/v1/messages/count_tokens", Spends.NOTHING),
+        ("GET", rf"/v1/models(?:/{_MODEL})?", Spends.NOTHING),
     ),
     Dialect.OPENAI: (
-        ("POST", r"/(?:chat/completions|completions|responses|responses/compact|embeddings)", True),
-        ("POST", r"/(?:audio/(?:speech|transcriptions|translations)|images/(?:generations|edits))", True),
-        ("POST", r"/moderations", False),
-        ("GET", rf"/models(?:/{_SEVERAL})?", False),
+        ("POST", r"/(?:chat/completions|completions|responses|responses/compact)", Spends.TEXT),
+        ("POST", r"/embeddings", Spends.MORE),
+        ("POST", r"/(?:audio/(?:speech|transcriptions|translations)|images/(?:generations|edits))", Spends.MORE),
+        ("POST", r"/moderations", Spends.NOTHING),
+        ("GET", rf"/models(?:/{_SEVERAL})?", Spends.NOTHING),
     ),
     Dialect.GOOGLE: (
-        ("POST", rf"/models/{_MODEL}:(?:generateContent|streamGenerateContent)", True),
-        ("POST", rf"/models/{_MODEL}:(?:embedContent|batchEmbedContents)", True),
-        ("POST", rf"/models/{_MODEL}:countTokens", False),
-        ("GET", rf"/models(?:/{_MODEL})?", False),
+        ("POST", rf"/models/{_MODEL}:(?:generateContent|streamGenerateContent)", Spends.TEXT),
+        ("POST", rf"/models/{_MODEL}:(?:embedContent|batchEmbedContents)", Spends.MORE),
+        ("POST", rf"/models/{_MODEL}:countTokens", Spends.NOTHING),
+        ("GET", rf"/models(?:/{_MODEL})?", Spends.NOTHING),
     ),
 }
-"""Method, path below the provider's base, and whether it spends tokens."""
+"""Method, path below the provider's base, and what it spends."""
 
 _TABLE = {
-    dialect: tuple((method, re.compile(pattern), metered) for method, pattern, metered in rows)
+    dialect: tuple((method, re.compile(pattern), spends) for method, pattern, spends in rows)
     for dialect, rows in _ALLOWED.items()
 }
 
-_SPENT = frozenset({"key", "api_key", "api-key", "apikey", "token", "access_token", "secret", "auth"})
-"""Query parameters that carry a credential: the agent's own is for the broker, and ends here."""
+_PARAMETERS: dict[Dialect, dict[str, re.Pattern[str]]] = {
+    Dialect.ANTHROPIC: {
+        "beta": re.compile(r"true|false"),
+        "limit": re.compile(r"\d{1,4}"),
+        "before_id": re.compile(_MODEL),
+        "after_id": re.compile(_MODEL),
+    },
+    Dialect.OPENAI: {"api-version": re.compile(r"[0-9A-Za-z-]{1,40}")},
+    Dialect.GOOGLE: {
+        "alt": re.compile(r"sse|json"),
+        "pageSize": re.compile(r"\d{1,4}"),
+        "pageToken": re.compile(r"[A-Za-z0-9_=+/.-]{1,500}"),
+    },
+}
+"""Query parameters that pass, with their values; the others end here, the agent's key among them. Google's `fields`
+would leave the usage out of an answer, `alt=proto` make it unreadable, `callback` wrap it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where an allowed request goes. `metered`: it spends tokens; `model`: where the path names one."""
+    """Where an allowed request goes, what it spends, and the model where the path names one."""
 
     url: str
-    metered: bool
+    spends: Spends
     model: str = ""
+    outlives: bool = False
+    """The provider may go on with it when nobody waits (OpenAI's `background`)."""
+
+    @property
+    def metered(self) -> bool:
+        """It spends tokens."""
+        return self.spends is not Spends.NOTHING
 
 
 def target(provider: Provider, method: str, raw_path: str) -> Target | None:
@@ -67,12 +101,12 @@ def target(provider: Provider, method: str, raw_path: str) -> Target | None:
     rest = path.removeprefix(mount)
     if any(segment in ("", ".", "..") for segment in rest.split("/")[1:]):
         return None
-    for wanted, pattern, metered in _TABLE[provider.dialect]:
+    for wanted, pattern, spends in _TABLE[provider.dialect]:
         if method == wanted and pattern.fullmatch(rest):
-            kept = _clean(query)
+            kept = _clean(provider.dialect, query)
             url = f"{provider.base_url.rstrip('/')}{rest}" + (f"?{kept}" if kept else "")
             named = re.match(rf"/models/({_MODEL}?):", rest) if provider.dialect is Dialect.GOOGLE else None
-            return Target(url, metered, named[1] if named else "")
+            return Target(url, spends, named[1] if named else "", rest == "/responses")
     return None
 
 
@@ -84,5 +118,7 @@ def query_token(raw_path: str) -> str | None:
     return None
 
 
-def _clean(query: str) -> str:
-    return urlencode([(n, v) for n, v in parse_qsl(query, keep_blank_values=True) if n.lower() not in _SPENT])
+def _clean(dialect: Dialect, query: str) -> str:
+    known = _PARAMETERS[dialect]
+    pairs = parse_qsl(query, keep_blank_values=True)
+    return urlencode([(name, value) for name, value in pairs if name in known and known[name].fullmatch(value)])

@@ -51,6 +51,13 @@ class Prices:
                 return price.of(usage)
         return self._dearest.of(usage) if self._dearest else 0.0
 
+    def most(self, usage: Usage) -> float:
+        """What `usage` costs at most, whatever the model, and whether its input is cached or not."""
+        if self._dearest is None:
+            return 0.0
+        dear = self._dearest
+        return (usage.input * max(dear.input, dear.cache_read, dear.cache_write) + usage.output * dear.output) / PER
+
 
 def read_prices(path: Path) -> Prices:
     """A TOML file: `["claude-sonnet"]`, below it `input`, `output`, and, where they differ from `input`, `cache_read`

@@ -14,6 +14,8 @@ from supervisor.broker.providers import Dialect
 
 LONGEST_WAIT = 60
 """Seconds; a client does better to fail than to wait longer."""
+PENDING_WAIT = 5
+"""Seconds until requests that are under way may have ended."""
 
 _ANTHROPIC = {
     400: "invalid_request_error",
@@ -70,6 +72,8 @@ class BrokerError(Exception):
 
 def over_budget(refusal: Refusal) -> BrokerError:
     """A limit is reached."""
+    if refusal.pending:
+        return BrokerError(429, refusal.message, retry_after=PENDING_WAIT)
     brief = refusal.window is Window.MINUTE and refusal.seconds <= LONGEST_WAIT
     return BrokerError(429, refusal.message, retry_after=refusal.seconds if brief else None, retry=brief)
 

@@ -19,6 +19,11 @@ MAX_TOKENS = 100_000_000
 """More than that in one answer is nonsense, and would spend a budget by one wrong field."""
 BYTES_PER_TOKEN = 4
 """Of English text and JSON, roughly; for estimates."""
+USUAL_ANSWER_TOKENS = 1000
+"""Set aside for the answer of a request that is under way."""
+LONGEST_ANSWER_TOKENS = 128_000
+"""Charged for an answer that does not say what it cost, and whose text does not pass through here in full: the most
+that the common models write at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +67,15 @@ class _GoogleCounts(msgspec.Struct, rename="camel"):
 class _Inner(msgspec.Struct):
     model: str | None = None
     usage: _Counts | None = None
+    status: object = None
+    background: object = None
 
 
 class _Document(msgspec.Struct):
     model: str | None = None
     usage: _Counts | None = None
+    status: object = None
+    background: object = None
     message: _Inner | str | None = None
     response: _Inner | str | None = None
     usage_metadata: _GoogleCounts | None = msgspec.field(default=None, name="usageMetadata")
@@ -77,6 +86,7 @@ _TELLING = re.compile(rb'"(?:usage|usageMetadata|model|modelVersion)"\s*:')
 # In a string of the answer itself a quote is escaped, so that no text of the model can look like this.
 _USAGE = re.compile(rb'"usage"\s*:\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
 _USAGE_METADATA = re.compile(rb'"usageMetadata"\s*:\s*(\{(?:[^{}]|\{[^{}]*\}|\[[^\[\]]*\])*\})')
+_BACKGROUND = re.compile(rb'"background"\s*:\s*true')
 _MODEL = re.compile(rb'"(?:model|modelVersion)"\s*:\s*"([^"\\]{1,200})"')
 
 
@@ -114,14 +124,18 @@ class Meter:
     Args:
         content_type: of the answer.
         model: what the request called the model, for an answer that does not name it.
+        tells: its kind of answer says what it cost, if it is whole; one that does not is charged as the longest.
     """
 
-    def __init__(self, content_type: str, model: str = "") -> None:
+    def __init__(self, content_type: str, model: str = "", *, tells: bool = False) -> None:
         self._events = content_type.partition(";")[0].strip().lower() == "text/event-stream"
         self._textual = self._events or "json" in content_type
         self._piece = _Piece()
         self._counts = [0, 0, 0, 0]
         self._told_input = self._told_output = False
+        self._tells = tells
+        self._status: object = None
+        self._background = False
         self._told = 0
         self._bytes = 0
         self.model = model
@@ -167,7 +181,18 @@ class Meter:
             guess = self._told if self._events else self._bytes // BYTES_PER_TOKEN if self._textual else 0
             if not (self._told_input and complete and not self._events) and guess > output:
                 output, estimated = guess, True
+        if self._hidden(complete=complete):
+            output, estimated = max(output, LONGEST_ANSWER_TOKENS), True
         return Usage(input_, output, cache_read, cache_write, estimated)
+
+    def _hidden(self, *, complete: bool) -> bool:
+        """What the answer cost was neither told nor seen: it is made in the background, or keeps silent about it."""
+        if self._told_output or self._status == "failed":
+            return False
+        if self._background or (self._status in ("queued", "in_progress") and not self._events):
+            return True
+        # A stream that broke off showed what it had come to; a document is written before its first byte is sent.
+        return self._tells and not self._told_input and (complete or not self._events)
 
     def _read(self, data: bytes, *, whole: bool) -> None:
         if whole:
@@ -180,6 +205,7 @@ class Meter:
                 return
         if found := _MODEL.search(data):
             self.model = found[1].decode("utf-8", "replace")
+        self._background = self._background or _BACKGROUND.search(data) is not None
         try:
             for match in _USAGE.finditer(data):
                 self._add(msgspec.json.decode(match[1], type=_Counts))
@@ -192,6 +218,8 @@ class Meter:
         for inner in (document.message, document.response, document):
             if isinstance(inner, _Inner | _Document):
                 self.model = inner.model or self.model
+                self._status = inner.status or self._status
+                self._background = self._background or inner.background is True
                 if inner.usage is not None:
                     self._add(inner.usage)
         self.model = document.model_version or self.model
@@ -232,10 +260,14 @@ class RequestReader:
 
     Args:
         model: where the path says it already.
+        outlives: what it asks for may be made though nobody waits for it.
     """
 
-    def __init__(self, model: str = "") -> None:
+    def __init__(self, model: str = "", *, outlives: bool = False) -> None:
         self.size = 0
+        self.whole = False
+        """Its end has come."""
+        self.outlives = outlives
         self._named = model
         self._head = bytearray()
         self._tail = b""

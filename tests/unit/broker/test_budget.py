@@ -65,6 +65,32 @@ def test_many_at_once_do_not_all_find_the_budget_whole() -> None:
     admitted(budget)
 
 
+def test_dollars_are_set_aside_like_tokens_and_given_back() -> None:
+    budget = budget_of(FakeClock(), dollars_per_day=0.01)
+    reservations = [budget.admit(1000, 0.004) for _ in range(64)]
+    let_in = [reservation for reservation in reservations if isinstance(reservation, Reservation)]
+    assert len(let_in) == 3
+    refusal = reservations[-1]
+    assert isinstance(refusal, Refusal)
+    assert refusal.pending
+    assert "is reached" not in refusal.message
+    assert len(refusal.message) <= 300
+    for reservation in let_in:
+        budget.settle(reservation, tokens=10, dollars=0.001)
+    assert isinstance(budget.admit(1000, 0.02), Reservation)
+    assert budget.near() == [], "what is set aside is not used"
+
+
+def test_a_request_that_grows_beyond_a_limit_is_refused_then_and_gives_everything_back() -> None:
+    budget = budget_of(FakeClock(), tokens_per_day=1000, dollars_per_day=1)
+    reservation = admitted(budget)
+    assert budget.grow(reservation, 900, 0.1) is None
+    refusals = [budget.grow(reservation, 200, 0.1), budget.grow(reservation, 1, 2.0)]
+    assert [refusal and refusal.unit for refusal in refusals] == [Unit.TOKENS, Unit.DOLLARS]
+    budget.settle(reservation, tokens=0, dollars=0)
+    assert budget.grow(admitted(budget), 1000, 1.0) is None
+
+
 async def test_a_clock_that_goes_back_gives_nothing_back() -> None:
     clock = FakeClock()
     budget = budget_of(clock, tokens_per_day=100)
@@ -141,6 +167,12 @@ def test_a_model_without_a_price_costs_what_the_dearest_does() -> None:
     assert prices.dollars("vendor/large", million) == 60
     assert prices.dollars("unheard-of", million) == 60
     assert Prices({}).dollars("m", million) == 0
+
+
+def test_what_is_set_aside_is_the_price_of_the_dearest_model_and_of_the_dearest_kind_of_input() -> None:
+    prices = Prices({"small": Price(1, 50, 1, 1), "large": Price(10, 40, 1, 12)})
+    assert prices.most(Usage(1_000_000, 1_000_000)) == 12 + 50
+    assert Prices({}).most(Usage(1)) == 0
 
 
 def test_prices_are_read_from_a_table(tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ import pytest
 from aiohttp import web
 
 from supervisor.broker.budget import Unit, Window
+from supervisor.broker.prices import Price, Prices
 from supervisor.broker.server import MAX_CONNECTIONS
+from supervisor.broker.usage import LONGEST_ANSWER_TOKENS
 from tests.unit.broker.support import KEY, VARIABLES, rig, upstream
 
 ANSWER = {"model": "m-1", "usage": {"input_tokens": 7, "output_tokens": 3}}
@@ -459,6 +461,140 @@ async def test_a_budget_refuses_in_the_providers_own_words_and_says_until_when()
         assert b'moltinit_model_requests_refused_total{provider="anthropic",unit="tokens",window="day"} 1.0' in (
             broker.metrics.render()
         )
+
+
+class Slow(Recorder):
+    """Answers nobody before `go_on`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = asyncio.Event()
+        self.arrived: asyncio.Queue[str] = asyncio.Queue()
+        self.left: asyncio.Queue[str] = asyncio.Queue()
+
+    async def answer_it(self, request: web.Request) -> web.StreamResponse:
+        await request.read()
+        self.arrived.put_nowait(request.path)
+        try:
+            await self.go_on.wait()
+        finally:
+            self.left.put_nowait(request.path)
+        return await super().answer_it(request)
+
+
+@pytest.mark.parametrize("sized", [True, False])
+async def test_of_many_at_once_no_more_pass_than_the_dollars_left_pay_for(sized: bool) -> None:
+    provider = Slow()
+    body = b"x" * 4000
+
+    async def chunked() -> Any:
+        yield body
+
+    async with (
+        upstream(provider.answer_it) as url,
+        rig(url, limits={(Unit.DOLLARS, Window.DAY): 0.01}, prices=Prices({"m": Price(3, 0, 3, 3)})) as broker,
+    ):
+
+        async def ask() -> tuple[int, str | None]:
+            async with broker.client.post(
+                broker.url + "/anthropic/v1/messages",
+                data=body if sized else chunked(),
+                headers={"x-api-key": broker.token},
+            ) as answer:
+                return answer.status, answer.headers.get("Retry-After")
+
+        asking = [asyncio.ensure_future(ask()) for _ in range(40)]
+        async with asyncio.timeout(10):
+            for _, answered in zip(range(36), asyncio.as_completed(asking), strict=False):
+                await answered
+        provider.go_on.set()
+        answers = await asyncio.gather(*asking)
+        refused = [wait for status, wait in answers if status == 429]
+        # 1000 tokens of input each, at 3 dollars a million; the last one that tells its size may cross the limit.
+        assert 1 <= len(answers) - len(refused) <= (4 if sized else 3)
+        assert set(refused) == {"5"}, "it is free again when those under way have ended"
+        assert (await ask())[0] == 200
+
+
+async def test_a_body_without_a_size_breaks_off_where_it_goes_beyond_a_limit() -> None:
+    whole = []
+
+    async def provider(request: web.Request) -> web.StreamResponse:
+        whole.append(await request.read())
+        return web.json_response(ANSWER)
+
+    async def body() -> Any:
+        for _ in range(100):
+            yield b"x" * 4000
+            await asyncio.sleep(0)
+
+    async with upstream(provider) as url, rig(url, limits={(Unit.TOKENS, Window.DAY): 20_000}) as broker:
+        async with broker.client.post(
+            broker.url + "/openai/v1/responses", data=body(), headers={"x-api-key": broker.token}
+        ) as answer:
+            assert answer.status == 429
+            assert (await answer.json())["error"]["code"] == "rate_limit_exceeded"
+        assert whole == []
+        row = (await broker.usage())[0]
+        assert (row["requests"], row["input"], row["output"]) == (1, 0, 0), "nobody has it whole"
+
+
+async def test_a_response_that_is_made_in_the_background_is_charged_as_the_longest() -> None:
+    queued = {"id": "resp_1", "status": "queued", "background": True, "model": "m-1", "usage": None}
+    limits = {(Unit.TOKENS, Window.DAY): float(LONGEST_ANSWER_TOKENS)}
+    async with upstream(Recorder(queued).answer_it) as url, rig(url, limits=limits) as broker:
+        assert (await broker.ask("/openai/v1/responses", {"background": True}))[0] == 200
+        assert (await broker.usage())[0]["output"] == LONGEST_ANSWER_TOKENS
+        assert (await broker.ask("/openai/v1/responses", {"background": True}))[0] == 429
+
+
+async def test_who_hangs_up_before_the_answer_pays_for_what_may_go_on_without_him() -> None:
+    provider = Slow()
+    async with upstream(provider.answer_it) as url, rig(url) as broker:
+        for path in ("/openai/v1/responses", "/openai/v1/chat/completions"):
+            asking = asyncio.ensure_future(broker.ask(path, {"model": path[-9:], "background": True}))
+            async with asyncio.timeout(5):
+                await provider.arrived.get()
+                asking.cancel()
+                await provider.left.get()
+        charged = {row["model"]: row["output"] for row in await broker.usage()}
+        assert charged == {"responses": LONGEST_ANSWER_TOKENS, "mpletions": 0}
+
+
+@pytest.mark.parametrize(
+    ("asked", "reached"),
+    [
+        ("alt=sse&fields=candidates", "alt=sse"),
+        ("$fields=candidates&%24fields=a&Fields=b&%66ields=c", ""),
+        ("alt=proto&$alt=proto&callback=f", ""),
+        ("alt=json&prettyPrint=false", "alt=json"),
+    ],
+)
+async def test_no_parameter_passes_that_could_hide_what_an_answer_cost(asked: str, reached: str) -> None:
+    provider = Recorder()
+    async with upstream(provider.answer_it) as url, rig(url) as broker:
+        path = "/google/v1beta/models/g:streamGenerateContent"
+        await broker.ask(f"{path}?{asked}", {}, headers={"X-Goog-FieldMask": "candidates"})
+        _, got, headers, _ = provider.seen[0]
+        assert got.partition("?")[2] == reached
+        assert "x-goog-fieldmask" not in headers
+
+
+async def test_lists_of_models_can_be_turned_over() -> None:
+    provider = Recorder({"data": []})
+    asked = (
+        "/anthropic/v1/models?limit=100&after_id=claude-1",
+        "/google/v1beta/models?pageSize=50&pageToken=Ch%2B%3D",
+        "/openai/v1/models",
+    )
+    async with upstream(provider.answer_it) as url, rig(url) as broker:
+        for path in asked:
+            await broker.ask(path, method="GET")
+        assert [path.partition("?")[2] for _, path, _, _ in provider.seen] == [
+            "limit=100&after_id=claude-1",
+            "pageSize=50&pageToken=Ch%2B%3D",
+            "",
+        ]
 
 
 async def test_a_limit_of_the_minute_asks_to_come_again() -> None:

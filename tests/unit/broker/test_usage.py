@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.broker.usage import MAX_DOCUMENT_BYTES, MAX_TOKENS, Meter, RequestReader, Usage
+from supervisor.broker.usage import LONGEST_ANSWER_TOKENS, MAX_DOCUMENT_BYTES, MAX_TOKENS, Meter, RequestReader, Usage
 
 JSON = "application/json; charset=utf-8"
 SSE = "text/event-stream"
@@ -107,6 +107,41 @@ def test_a_document_that_says_nothing_is_estimated_by_its_size() -> None:
     meter = Meter(JSON)
     meter.feed(b"x" * 400)
     assert meter.result(request_bytes=4000, complete=True) == Usage(1000, 100, estimated=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "complete"),
+    [
+        (JSON, b'{"id": "r", "status": "queued", "background": true, "usage": null}', True),
+        (JSON, b'{"id": "r", "status": "in_progress", "usage": null}', True),
+        (JSON, b'{"candidates": [{"content": {"parts": [{"text": "hidden"}]}}]}', True),
+        (JSON, b'{"candidates": [{"conte', False),
+        ("application/x-protobuf", b"\x0a\x01a", True),
+        (SSE, stream({"choices": [{"delta": {"content": "word"}}]}, "[DONE]"), True),
+        (SSE, stream({"type": "response.created", "response": {"background": True, "usage": None}}), False),
+    ],
+)
+def test_an_answer_that_hides_what_it_cost_is_charged_as_the_longest(kind: str, answer: bytes, complete: bool) -> None:
+    meter = Meter(kind, tells=True)
+    meter.feed(answer)
+    expected = Usage(1000, LONGEST_ANSWER_TOKENS, estimated=True)
+    assert meter.result(request_bytes=4000, complete=complete) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "complete", "output"),
+    [
+        (SSE, stream({"choices": [{"delta": {"content": "word"}}]}), False, 1),
+        (JSON, b'{"status": "failed", "usage": null}', True, 8),
+        (JSON, b'{"usageMetadata": {"promptTokenCount": 1000}}', True, 0),
+        (SSE, RESPONSES_STREAM, True, 5),
+        (JSON, json.dumps({**RESPONSE, "status": "completed", "background": True}).encode(), True, 5),
+    ],
+)
+def test_an_answer_that_hides_nothing_is_not(kind: str, answer: bytes, complete: bool, output: int) -> None:
+    meter = Meter(kind, tells=True)
+    meter.feed(answer)
+    assert meter.result(request_bytes=4000, complete=complete).output == output
 
 
 def test_speech_is_not_taken_for_text() -> None:
