@@ -80,7 +80,9 @@ fuse:
 	fi
 
 test: setup openclaw browser axe fuse ## run every test, the real gateway's included
-	@$(BIN)/python -m pytest
+	@# What starts real gateways, or measures memory, runs alone: it needs the processors for itself.
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --ignore=tests/e2e --ignore=tests/load
+	@$(BIN)/python -m pytest tests/e2e tests/load
 
 test-fast: setup ## run the tests that need no gateway
 	@$(BIN)/python -m pytest -m "not gateway" --ignore=tests/e2e
