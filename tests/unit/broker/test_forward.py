@@ -504,10 +504,12 @@ async def test_of_many_at_once_no_more_pass_than_the_dollars_left_pay_for(sized:
                 return answer.status, answer.headers.get("Retry-After")
 
         asking = [asyncio.ensure_future(ask()) for _ in range(40)]
-        async with asyncio.timeout(10):
-            for _, answered in zip(range(36), asyncio.as_completed(asking), strict=False):
-                await answered
-        provider.go_on.set()
+        try:
+            async with asyncio.timeout(10):
+                for _, answered in zip(range(36), asyncio.as_completed(asking), strict=False):
+                    await answered
+        finally:
+            provider.go_on.set()
         answers = await asyncio.gather(*asking)
         refused = [wait for status, wait in answers if status == 429]
         # 1000 tokens of input each, at 3 dollars a million; the last one that tells its size may cross the limit.
