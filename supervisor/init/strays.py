@@ -48,10 +48,14 @@ def strays() -> list[Process]:
     table = process_table()
     me = os.getpid()
     pids = set(table) - {me} if me == 1 else descendants(me, table)
-    # What is in our own session is part of this program and ends with it (a process that copies databases for the last
+    # A child in our own session is part of this program and ends with it (a process that copies databases for the last
     # snapshot); the agent, and all that it starts, is in others.
     own = os.getsid(0)
-    return [table[pid] for pid in pids if table[pid].alive and not table[pid].kernel and table[pid].session != own]
+    return [
+        row
+        for row in (table[pid] for pid in pids)
+        if row.alive and not row.kernel and not (row.parent == me and row.session == own)
+    ]
 
 
 async def end(find: Find, *, reap: Callable[[], object], term_seconds: float, kill_seconds: float) -> Ended:

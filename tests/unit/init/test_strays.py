@@ -70,7 +70,7 @@ async def test_who_cannot_be_ended_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     finish(process)
 
 
-def test_what_is_in_our_own_session_is_part_of_this_program_and_no_stray() -> None:
+def test_a_child_in_our_own_session_is_part_of_this_program_and_no_stray() -> None:
     own = subprocess.Popen(["sleep", "60"])
     other = subprocess.Popen(["sleep", "60"], start_new_session=True)
     try:
