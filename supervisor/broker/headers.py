@@ -7,20 +7,7 @@ from collections.abc import Mapping
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-_HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-"""RFC 9110, section 7.6.1; they speak of one connection."""
+from supervisor.hop_by_hop import HOP_BY_HOP
 
 _CREDENTIAL = re.compile(r"auth|api[-_]?key|access[-_]?key|secret|token|cookie|credential|password", re.IGNORECASE)
 """What the agent says in such a header is for the broker, or is meant to make the broker speak for somebody else."""
@@ -69,6 +56,6 @@ def _end_to_end(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
     named = {name.strip().lower() for value in headers.getall("Connection", []) for name in value.split(",")}
     passed = CIMultiDict(headers)
     for name in {name.lower() for name in headers}:
-        if name in _HOP_BY_HOP or (name in named and name not in ("host", "content-length")):
+        if name in HOP_BY_HOP or (name in named and name not in ("host", "content-length")):
             passed.popall(name)
     return passed

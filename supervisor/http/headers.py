@@ -10,23 +10,9 @@ from collections.abc import Collection, Mapping
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from supervisor.hop_by_hop import HOP_BY_HOP
 from supervisor.http.cookies import cookie_name, crumbs
 from supervisor.http.sessions import PLAIN_NAME, SECURE_NAME
-
-_HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-"""RFC 9110, section 7.6.1; they speak of one connection."""
 
 _IDENTITY = frozenset(
     {
@@ -101,7 +87,7 @@ def _end_to_end(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
         # Some programs read `transfer_encoding` as `transfer-encoding`, so it is as if it were.
         plain = name.replace("_", "-") if "_" in name else name
         disguised = plain != name and plain in ("host", "content-length")
-        if plain in _HOP_BY_HOP or disguised or (name in named and name not in ("host", "content-length")):
+        if plain in HOP_BY_HOP or disguised or (name in named and name not in ("host", "content-length")):
             passed.popall(name)
     return passed
 
